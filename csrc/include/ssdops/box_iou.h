@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SSDOPS_BOX_IOU_H_
+#define SSDOPS_BOX_IOU_H_
+
+#include <cstdint>
+
+#include "ssdops/parallel_for.h"
+
+namespace ssdops {
+
+struct BoxIouShape {
+  int64_t batch;   // images; 1 if neither side is batched
+  int64_t num_a;   // boxes_a of an image
+  int64_t num_b;   // boxes_b of an image
+  bool a_batched;  // whether boxes_a has a batch axis, else it serves every
+                   // image
+  bool b_batched;
+};
+
+// Pairwise intersection over union.
+//
+//   iou[i, j] = area(A_i ∩ B_j) / area(A_i ∪ B_j)
+//
+//   boxes_a  [batch or 1, num_a, 4]  corners (ymin, xmin, ymax, xmax)
+//   boxes_b  [batch or 1, num_b, 4]  same
+//   iou      [batch, num_a, num_b]   every element is written; must not alias
+//                                    an input
+//
+// A box with ymax <= ymin or xmax <= xmin, or with a NaN, is empty and has IoU
+// 0 with everything; so has a pair whose intersection underflows to 0 or is not
+// finite. The operations and their order are those of box_math.h, without fused
+// multiply-add, so the results of all implementations are equal in every bit,
+// for any number of threads. Sizes are 64-bit; the output may have more than
+// 2^31 elements. T is float or double.
+template <typename T>
+void BoxIou(const T* boxes_a, const T* boxes_b, const BoxIouShape& shape,
+            T* iou, const ParallelFor& parallel_for);
+
+}  // namespace ssdops
+
+#endif  // SSDOPS_BOX_IOU_H_

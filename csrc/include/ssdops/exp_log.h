@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SSDOPS_EXP_LOG_H_
+#define SSDOPS_EXP_LOG_H_
+
+// One exponential and one logarithm for all devices. The float versions consist
+// of IEEE additions, multiplications and bit operations alone, so that they
+// give the same bits on CPU and GPU and in every vector width; the error is at
+// most 2 units in the last place (tests/kernels/test_exp_log.py).
+//
+// Source of the polynomials: Cephes mathematical library, expf.c and logf.c
+// (S. L. Moshier).
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "ssdops/box_math.h"
+
+namespace ssdops {
+
+template <typename To, typename From>
+SSDOPS_HOST_DEVICE inline To BitCast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "sizes must be equal");
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+// 2^n for n in [-126, 127].
+SSDOPS_HOST_DEVICE inline float PowerOfTwo(int32_t n) {
+  return BitCast<float>((n + 127) << 23);
+}
+
+// Largest argument with a finite exponential, rounded down to a short number.
+template <typename T>
+inline constexpr T kMaxExpArgument = T(88.72);
+template <>
+inline constexpr double kMaxExpArgument<double> = 709.78;
+
+// exp(x) for x <= kMaxExpArgument; 0 where the result is below the smallest
+// subnormal number; NaN for NaN.
+SSDOPS_HOST_DEVICE inline float Exp(float x) {
+  constexpr float kLog2E = 1.44269504f;
+  // ln 2 in two parts: the product of a small integer and the first is exact.
+  constexpr float kLn2High = 0.693359375f;
+  constexpr float kLn2Low = -2.12194440e-4f;
+  // Adding 1.5 * 2^23 pushes the fraction out: rounding to the nearest integer.
+  constexpr float kRound = 12582912.0f;
+  if (!(x >= -104.0f)) return x < -104.0f ? 0.0f : x;
+  const float n = (x * kLog2E + kRound) - kRound;
+  const float r = (x - n * kLn2High) - n * kLn2Low;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = (p * (r * r) + r) + 1.0f;
+  // Two factors, since 2^n alone can be beyond the range of either end.
+  const int32_t exponent = static_cast<int32_t>(n);
+  const int32_t half = exponent / 2;
+  return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);
+}
+
+// ln(x) for positive finite x.
+SSDOPS_HOST_DEVICE inline float Log(float x) {
+  constexpr float kSqrtHalf = 0.707106781f;
+  float exponent = -126.0f;
+  if (x < 1.17549435e-38f) {  // subnormal: shift into the normal range
+    x *= 8388608.0f;
+    exponent -= 23.0f;
+  }
+  // x = m * 2^exponent with m in [0.5, 1).
+  const int32_t bits = BitCast<int32_t>(x);
+  exponent += static_cast<float>(bits >> 23);
+  float m = BitCast<float>((bits & 0x007fffff) | 0x3f000000);
+  if (m < kSqrtHalf) {
+    exponent -= 1.0f;
+    m = m + m - 1.0f;
+  } else {
+    m = m - 1.0f;
+  }
+  const float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  p = p * m * z;
+  p = p + exponent * -2.12194440e-4f;
+  p = p - 0.5f * z;
+  return (m + p) + exponent * 0.693359375f;
+}
+
+SSDOPS_HOST_DEVICE inline double Exp(double x) { return std::exp(x); }
+SSDOPS_HOST_DEVICE inline double Log(double x) { return std::log(x); }
+
+}  // namespace ssdops
+
+#endif  // SSDOPS_EXP_LOG_H_

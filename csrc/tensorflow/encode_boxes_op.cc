@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "box_coding_op.h"
+#include "ssdops/encode_boxes.h"
+
+namespace ssdops {
+namespace {
+
+using tensorflow::DEVICE_CPU;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+
+REGISTER_OP("Ssdops>EncodeBoxes")
+    .Input("boxes: T")
+    .Input("anchors: T")
+    .Input("variances: double")
+    .Output("offsets: T")
+    .Attr("T: {float, double}")
+    .SetShapeFn(InferBoxCoding)
+    .Doc(
+        "Offsets of boxes from anchors; see "
+        "csrc/include/ssdops/encode_boxes.h.");
+
+REGISTER_OP("Ssdops>EncodeBoxesGrad")
+    .Input("grad_offsets: T")
+    .Input("boxes: T")
+    .Input("anchors: T")
+    .Input("variances: double")
+    .Output("grad_boxes: T")
+    .Attr("T: {float, double}")
+    .SetShapeFn(InferBoxCoding)
+    .Doc("Gradient of Ssdops>EncodeBoxes with respect to the boxes.");
+
+template <typename T>
+class EncodeBoxesOp : public OpKernel {
+ public:
+  explicit EncodeBoxesOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
+
+  void Compute(OpKernelContext* ctx) override {
+    BoxCodingInputs<T> inputs;
+    OP_REQUIRES_OK(ctx, ReadBoxCodingInputs(ctx, {"boxes"}, &inputs));
+    const Tensor& boxes = ctx->input(0);
+    Tensor* offsets = nullptr;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &offsets));
+    EncodeBoxes(boxes.flat<T>().data(), inputs.anchors, inputs.variances,
+                inputs.batch, inputs.num_anchors, offsets->flat<T>().data(),
+                TfParallelFor(ctx));
+  }
+};
+
+template <typename T>
+class EncodeBoxesGradOp : public OpKernel {
+ public:
+  explicit EncodeBoxesGradOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
+
+  void Compute(OpKernelContext* ctx) override {
+    BoxCodingInputs<T> inputs;
+    OP_REQUIRES_OK(
+        ctx, ReadBoxCodingInputs(ctx, {"grad_offsets", "boxes"}, &inputs));
+    const Tensor& grad_offsets = ctx->input(0);
+    const Tensor& boxes = ctx->input(1);
+    Tensor* grad_boxes = nullptr;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &grad_boxes));
+    EncodeBoxesGrad(grad_offsets.flat<T>().data(), boxes.flat<T>().data(),
+                    inputs.anchors, inputs.variances, inputs.batch,
+                    inputs.num_anchors, grad_boxes->flat<T>().data(),
+                    TfParallelFor(ctx));
+  }
+};
+
+#define SSDOPS_REGISTER(T)                                                  \
+  REGISTER_KERNEL_BUILDER(                                                  \
+      Name("Ssdops>EncodeBoxes").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
+      EncodeBoxesOp<T>);                                                    \
+  REGISTER_KERNEL_BUILDER(Name("Ssdops>EncodeBoxesGrad")                    \
+                              .Device(DEVICE_CPU)                           \
+                              .TypeConstraint<T>("T"),                      \
+                          EncodeBoxesGradOp<T>);
+SSDOPS_REGISTER(float)
+SSDOPS_REGISTER(double)
+#undef SSDOPS_REGISTER
+
+}  // namespace
+}  // namespace ssdops

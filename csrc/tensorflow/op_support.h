@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SSDOPS_TENSORFLOW_OP_SUPPORT_H_
+#define SSDOPS_TENSORFLOW_OP_SUPPORT_H_
+
+// What the thin op kernels share: TensorFlow's threads as a ParallelFor, its
+// allocator as a workspace, and the run-time argument checks.
+
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+
+#include "ssdops/parallel_for.h"
+#include "ssdops/workspace.h"
+#include "tf_prelude.h"
+
+namespace ssdops {
+
+// The intra-op thread pool of the device that runs the op.
+class TfParallelFor final : public ParallelFor {
+ public:
+  explicit TfParallelFor(tensorflow::OpKernelContext* ctx)
+      : pool_(ctx->device()->tensorflow_cpu_worker_threads()->workers) {}
+
+  // Worker 0 is the calling thread.
+  int num_workers() const override { return pool_->NumThreads() + 1; }
+
+ protected:
+  void Run(int64_t count, int64_t nanoseconds_per_item, Function function,
+           const void* context) const override {
+    pool_->ParallelForWithWorkerId(
+        count,
+        tensorflow::thread::ThreadPool::SchedulingParams::Adaptive(
+            nanoseconds_per_item),
+        [function, context](int64_t begin, int64_t end, int worker) {
+          function(context, begin, end, worker);
+        });
+  }
+
+ private:
+  tensorflow::thread::ThreadPool* pool_;
+};
+
+// A workspace of at least `bytes` from TensorFlow's allocator, held by
+// `buffer`.
+inline absl::Status AllocateWorkspace(tensorflow::OpKernelContext* ctx,
+                                      int64_t bytes, tensorflow::Tensor* buffer,
+                                      void** workspace) {
+  static_assert(EIGEN_MAX_ALIGN_BYTES >= kWorkspaceAlignment,
+                "TensorFlow's allocator aligns for the kernels");
+  TF_RETURN_IF_ERROR(ctx->allocate_temp(
+      tensorflow::DT_INT8, tensorflow::TensorShape({bytes}), buffer));
+  *workspace = buffer->flat<int8_t>().data();
+  return absl::OkStatus();
+}
+
+// Expected shapes are written as in the documentation; kAny matches every size.
+constexpr int64_t kAny = -1;
+
+inline bool HasShape(const tensorflow::Tensor& tensor,
+                     std::initializer_list<int64_t> sizes) {
+  if (tensor.dims() != static_cast<int>(sizes.size())) return false;
+  int axis = 0;
+  for (const int64_t size : sizes) {
+    if (size != kAny && tensor.dim_size(axis) != size) return false;
+    ++axis;
+  }
+  return true;
+}
+
+inline absl::Status WrongShape(const char* name, const char* expected,
+                               const tensorflow::Tensor& tensor) {
+  return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ",
+                                                 expected, ", got ",
+                                                 tensor.shape().DebugString()));
+}
+
+// Anchors and boxes are counted in 32-bit indices.
+inline absl::Status CheckIndexable(const char* name, int64_t count) {
+  if (count > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        name, " must have fewer than 2147483648 rows, got ", count));
+  }
+  return absl::OkStatus();
+}
+
+// A scalar input of type double that lies in [low, high].
+inline absl::Status ScalarInRange(tensorflow::OpKernelContext* ctx, int index,
+                                  const char* name, double low, double high,
+                                  double* value) {
+  const tensorflow::Tensor& tensor = ctx->input(index);
+  if (!HasShape(tensor, {})) return WrongShape(name, "[]", tensor);
+  *value = tensor.scalar<double>()();
+  if (!(*value >= low && *value <= high)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        name, " must be in [", low, ", ", high, "], got ", *value));
+  }
+  return absl::OkStatus();
+}
+
+// Shape inference: input `index` has the rank and, where known, these sizes.
+inline absl::Status MergeShape(
+    tensorflow::shape_inference::InferenceContext* c, int index,
+    std::initializer_list<tensorflow::shape_inference::DimensionOrConstant>
+        sizes,
+    tensorflow::shape_inference::ShapeHandle* merged) {
+  std::vector<tensorflow::shape_inference::DimensionHandle> dims;
+  for (const auto& size : sizes) dims.push_back(c->MakeDim(size));
+  return c->Merge(c->input(index), c->MakeShape(dims), merged);
+}
+
+}  // namespace ssdops
+
+#endif  // SSDOPS_TENSORFLOW_OP_SUPPORT_H_

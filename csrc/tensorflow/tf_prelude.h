@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SSDOPS_TENSORFLOW_TF_PRELUDE_H_
+#define SSDOPS_TENSORFLOW_TF_PRELUDE_H_
+
+// The only place that includes TensorFlow: its headers move between versions.
+
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+
+#endif  // SSDOPS_TENSORFLOW_TF_PRELUDE_H_

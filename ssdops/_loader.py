@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the TensorFlow op library, or says why it cannot be used."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Final
+
+import tensorflow as tf
+
+from ssdops._build_facts import (
+    PACKAGE_FOLDER,
+    REBUILD_COMMAND,
+    build_facts,
+    library_problem,
+)
+
+LIBRARY: Final = "_ssdops_tf.so"
+
+_FLOATS: Final = ("float32", "float64")
+# Op by op: the functions that the loaded library must offer, and the dtypes that
+# its kernels take on each kind of device.
+NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
+    "box_iou": ("ssdops_box_iou",),
+    "match_anchors": ("ssdops_match_anchors",),
+    "encode_boxes": ("ssdops_encode_boxes", "ssdops_encode_boxes_grad"),
+    "decode_boxes": ("ssdops_decode_boxes", "ssdops_decode_boxes_grad"),
+    "batched_nms": ("ssdops_batched_nms",),
+}
+KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS
+}
+
+
+class NativeUnavailableWarning(UserWarning):
+    """The native ops were built but cannot be used; plain TensorFlow replaces them."""
+
+
+class NativeUnavailableError(RuntimeError):
+    """A native op was demanded and there is none; the message has every reason."""
+
+
+@dataclass(frozen=True)
+class NativeLibrary:
+    """The loaded op library, or the reasons why there is none.
+
+    Attributes:
+        module: generated functions (`ssdops_box_iou`, ...), or None.
+        reasons: sentences; empty when the library is loaded.
+    """
+
+    module: ModuleType | None
+    reasons: tuple[str, ...]
+
+
+@functools.cache
+def native_library() -> NativeLibrary:
+    """Load the op library once per process.
+
+    A library that should work and does not is reported by one
+    `NativeUnavailableWarning`; one that was switched off at build time is silent.
+    """
+    library = _load()
+    component = build_facts().components.get("tensorflow")
+    if library.module is None and (component is None or component.status != "off"):
+        warnings.warn(
+            "ssdops runs on plain TensorFlow (same results, slower): "
+            + "; ".join(library.reasons)
+            + f". To rebuild, run `{REBUILD_COMMAND}` in the source folder;"
+            " `ssdops doctor` tells more.",
+            NativeUnavailableWarning,
+            stacklevel=2,
+        )
+    return library
+
+
+def not_supported_reasons(op: str, dtype: str, device: str = "CPU") -> tuple[str, ...]:
+    """Every reason why `op` has no native kernel here; empty if it has one.
+
+    Args:
+        op: public name, such as `"box_iou"`.
+        dtype: TensorFlow dtype name, such as `"float32"`.
+        device: `"CPU"` or `"GPU"`.
+    """
+    reasons = list(native_library().reasons)
+    dtypes = KERNEL_DTYPES[op][device]
+    if dtype not in dtypes:
+        offered = ", ".join(dtypes) if dtypes else "no dtype"
+        reasons.append(f"{op} has {device} kernels for {offered}, not for {dtype}")
+    return tuple(reasons)
+
+
+def _load() -> NativeLibrary:
+    reasons = tuple(_reasons_not_to_load())
+    if reasons:
+        return NativeLibrary(None, reasons)
+    try:
+        module = tf.load_op_library(str(PACKAGE_FOLDER / LIBRARY))
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        return NativeLibrary(None, (f"{LIBRARY} cannot be loaded: {first_line}",))
+    expected = [name for names in NATIVE_OPS.values() for name in names]
+    missing = [name for name in expected if not hasattr(module, name)]
+    if missing:
+        # Loading a copy of a library that this process has already loaded gives an
+        # empty module and no error.
+        absent = ", ".join(missing)
+        return NativeLibrary(None, (f"{LIBRARY} did not register {absent}",))
+    return NativeLibrary(module, ())
+
+
+def _reasons_not_to_load() -> Iterable[str]:
+    facts = build_facts()
+    if facts.problem is not None:
+        yield facts.problem
+        return
+    component = facts.components.get("tensorflow")
+    if component is None or component.status != "built":
+        why = component.reason if component is not None else "no record of it"
+        yield f"the TensorFlow ops were not built ({why})"
+        return
+    problem = library_problem(LIBRARY)
+    if problem is not None:
+        yield problem
+    built_with = str(facts.details.get("tensorflow_version", "unknown"))
+    if _minor(built_with) != _minor(tf.version.VERSION):
+        # TensorFlow's C++ interface changes with every minor version; a library
+        # of another one may crash instead of failing to load.
+        yield (
+            f"{LIBRARY} was built for TensorFlow {built_with} and TensorFlow"
+            f" {tf.version.VERSION} is running"
+        )
+
+
+def _minor(version: str) -> tuple[str, ...]:
+    return tuple(version.split(".")[:2])

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU kernels on NumPy arrays, without TensorFlow.
+
+Arrays are float32 or float64, of one dtype per call. `out` takes the results in
+place: C-contiguous arrays of the exact shape and dtype. The contracts stand in
+`csrc/include/ssdops/<op>.h`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def batched_nms(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    *,
+    score_threshold: float = ...,
+    iou_threshold: float = ...,
+    pre_nms_top_k: int = ...,
+    max_detections: int = ...,
+    background_class: int = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[
+    NDArray[Any],
+    NDArray[Any],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+]:
+    """Greedy suppression per class; -1 stands for no limit and no background."""
+
+def box_iou(
+    boxes_a: NDArray[Any],
+    boxes_b: NDArray[Any],
+    *,
+    out: NDArray[Any] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[Any]:
+    """Pairwise intersection over union."""
+
+def decode_boxes(
+    offsets: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    variances: Sequence[float] = ...,
+    out: NDArray[Any] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[Any]:
+    """Boxes from offsets."""
+
+def decode_boxes_grad(
+    grad_boxes: NDArray[Any],
+    offsets: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    variances: Sequence[float] = ...,
+    out: NDArray[Any] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[Any]:
+    """Gradient of `decode_boxes` with respect to the offsets."""
+
+def encode_boxes(
+    boxes: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    variances: Sequence[float] = ...,
+    out: NDArray[Any] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[Any]:
+    """Offsets of boxes from anchors."""
+
+def encode_boxes_grad(
+    grad_offsets: NDArray[Any],
+    boxes: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    variances: Sequence[float] = ...,
+    out: NDArray[Any] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[Any]:
+    """Gradient of `encode_boxes` with respect to the boxes."""
+
+def exp(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The exponential that decoding uses, element by element."""
+
+def log(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logarithm that encoding uses, element by element."""
+
+def match_anchors(
+    anchors: NDArray[Any],
+    gt_boxes: NDArray[Any],
+    gt_labels: NDArray[np.int32],
+    *,
+    iou_threshold: float = ...,
+    negative_threshold: float = ...,
+    ignore_threshold: float = ...,
+    bipartite_only: bool = ...,
+    ignore_cross_boundary: bool = ...,
+    out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Ground truth of every anchor, and the IoU with it."""

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Argument checks shared by the public ops: one wording, with names and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+
+FLOAT_DTYPES: Final = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+
+
+def float_tensors(**arguments: Any) -> list[tf.Tensor]:
+    """Convert arguments to tensors of one common floating dtype.
+
+    Tensors and arrays keep their dtype; Python numbers and lists take that of the
+    first tensor or array, or float32.
+
+    Raises:
+        ValueError: if a dtype is not floating, or two differ.
+    """
+    leader, dtype = "", tf.float32
+    for name, value in arguments.items():
+        if hasattr(value, "dtype"):
+            leader, dtype = name, tf.as_dtype(value.dtype)
+            break
+    if dtype not in FLOAT_DTYPES:
+        raise ValueError(
+            f"{leader} must have dtype float16, bfloat16, float32 or float64,"
+            f" got {dtype.name}"
+        )
+    tensors = []
+    for name, value in arguments.items():
+        if hasattr(value, "dtype") and tf.as_dtype(value.dtype) != dtype:
+            raise ValueError(
+                f"{name} must have dtype {dtype.name} as {leader},"
+                f" got {tf.as_dtype(value.dtype).name}"
+            )
+        tensors.append(tf.convert_to_tensor(value, dtype=dtype))
+    return tensors
+
+
+def int32_tensor(name: str, value: Any) -> tf.Tensor:
+    """Convert an integer argument to an int32 tensor.
+
+    Raises:
+        ValueError: if it is not of an integer dtype.
+    """
+    if not isinstance(value, tf.Tensor | tf.Variable):
+        value = np.asarray(value)
+        if value.size == 0 and value.dtype == np.float64:
+            value = value.astype(np.int32)  # an empty list has no dtype of its own
+    dtype = tf.as_dtype(value.dtype)
+    if not dtype.is_integer:
+        raise ValueError(f"{name} must have an integer dtype, got {dtype.name}")
+    return tf.cast(value, tf.int32)
+
+
+def shape(name: str, tensor: tf.Tensor, *patterns: str) -> None:
+    """Check the statically known part of a shape.
+
+    Args:
+        name: argument name for the message.
+        tensor: the argument.
+        patterns: accepted shapes such as `"[B, A, 4]"`: a number must be equal, a
+            letter is anything.
+
+    Raises:
+        ValueError: if the static shape fits no pattern.
+    """
+    actual = tensor.shape
+    if actual.rank is None:
+        return
+    if not any(_fits(actual.as_list(), pattern) for pattern in patterns):
+        expected = " or ".join(patterns)
+        found = [("?" if size is None else size) for size in actual.as_list()]
+        text = "[" + ", ".join(map(str, found)) + "]"
+        raise ValueError(f"{name} must have shape {expected}, got {text}")
+
+
+def same_size(
+    name_a: str, a: tf.Tensor, axis_a: int, name_b: str, b: tf.Tensor, axis_b: int
+) -> None:
+    """Check that two axes have equal static sizes, as far as both are known.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if a.shape.rank is None or b.shape.rank is None:
+        return
+    size_a, size_b = a.shape[axis_a], b.shape[axis_b]
+    if size_a is not None and size_b is not None and size_a != size_b:
+        raise ValueError(
+            f"{name_b} must have {size_a} elements along axis {axis_b} as {name_a}"
+            f" along axis {axis_a}, got {size_b}"
+        )
+
+
+def fraction(name: str, value: float) -> float:
+    """Check a number in [0, 1].
+
+    Raises:
+        ValueError: if it is outside, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return number
+
+
+def not_nan(name: str, value: float) -> float:
+    """Check that a number is not NaN.
+
+    Raises:
+        ValueError: if it is, or if it is no number.
+    """
+    number = _number(name, value)
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number, got nan")
+    return number
+
+
+def positive_int(name: str, value: int) -> int:
+    """Check an integer of at least 1 that fits 32 bits.
+
+    Raises:
+        ValueError: if it is smaller, larger, or no integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    if not 1 <= value < 2**31:
+        raise ValueError(f"{name} must be in [1, 2147483647], got {value}")
+    return int(value)
+
+
+def variances(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Check four positive finite variances.
+
+    Raises:
+        ValueError: if there are not four, or one is not positive and finite.
+    """
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 4 or not all(math.isfinite(v) and v > 0 for v in numbers):
+        raise ValueError(
+            f"variances must be 4 positive finite numbers, got {tuple(values)}"
+        )
+    return numbers
+
+
+def _number(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+
+
+def _fits(actual: list[int | None], pattern: str) -> bool:
+    expected = [size.strip() for size in pattern.strip("[]").split(",")]
+    if expected[0] == "...":
+        expected = expected[1:]
+        if len(actual) < len(expected):
+            return False
+        actual = actual[len(actual) - len(expected) :]
+    if len(actual) != len(expected):
+        return False
+    return all(
+        size is None or not want.isdigit() or size == int(want)
+        for size, want in zip(actual, expected, strict=True)
+    )
