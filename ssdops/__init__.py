@@ -42,29 +42,54 @@ _SUBMODULES = (
     "visualization",
 )
 
-__all__ = ["__version__", *_HOME, *_SUBMODULES]
+__all__ = [
+    "AnchorMatches",
+    "Detections",
+    "DetectionsWithAnchors",
+    "NativeUnavailableError",
+    "NativeUnavailableWarning",
+    "__version__",
+    "anchors",
+    "batched_nms",
+    "box_iou",
+    "boxes",
+    "data",
+    "decode_boxes",
+    "encode_boxes",
+    "evaluation",
+    "implementation",
+    "match_anchors",
+    "models",
+    "ops",
+    "reference",
+    "training",
+    "visualization",
+]
 
 if TYPE_CHECKING:
-    from ssdops import anchors as anchors
-    from ssdops import boxes as boxes
-    from ssdops import data as data
-    from ssdops import evaluation as evaluation
-    from ssdops import models as models
-    from ssdops import ops as ops
-    from ssdops import reference as reference
-    from ssdops import training as training
-    from ssdops import visualization as visualization
-    from ssdops._implementation import implementation as implementation
-    from ssdops._loader import NativeUnavailableError as NativeUnavailableError
-    from ssdops._loader import NativeUnavailableWarning as NativeUnavailableWarning
-    from ssdops.ops import AnchorMatches as AnchorMatches
-    from ssdops.ops import Detections as Detections
-    from ssdops.ops import DetectionsWithAnchors as DetectionsWithAnchors
-    from ssdops.ops import batched_nms as batched_nms
-    from ssdops.ops import box_iou as box_iou
-    from ssdops.ops import decode_boxes as decode_boxes
-    from ssdops.ops import encode_boxes as encode_boxes
-    from ssdops.ops import match_anchors as match_anchors
+    from ssdops import (
+        anchors,
+        boxes,
+        data,
+        evaluation,
+        models,
+        ops,
+        reference,
+        training,
+        visualization,
+    )
+    from ssdops._implementation import implementation
+    from ssdops._loader import NativeUnavailableError, NativeUnavailableWarning
+    from ssdops.ops import (
+        AnchorMatches,
+        Detections,
+        DetectionsWithAnchors,
+        batched_nms,
+        box_iou,
+        decode_boxes,
+        encode_boxes,
+        match_anchors,
+    )
 
 
 def __getattr__(name: str) -> Any:

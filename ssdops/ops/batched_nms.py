@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple, overload
 
 import tensorflow as tf
 
-from ssdops import reference
 from ssdops.constants import BACKGROUND_CLASS
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.reference import batched_nms as reference
 
 tf.no_gradient("Ssdops>BatchedNms")
 
@@ -163,7 +163,7 @@ def batched_nms(
         )
     else:
         with tf.name_scope(name or "batched_nms"):
-            outputs = reference.batched_nms(
+            outputs = reference(
                 tf.stop_gradient(boxes),
                 tf.stop_gradient(scores),
                 score_threshold=score_limit,

@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ssdops import reference
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.reference import box_iou as reference
 
 tf.no_gradient("Ssdops>BoxIou")
 
@@ -60,4 +60,4 @@ def box_iou(
     if native is not None:
         return native.ssdops_box_iou(boxes_a=boxes_a, boxes_b=boxes_b, name=name)
     with tf.name_scope(name or "box_iou"):
-        return tf.stop_gradient(reference.box_iou(boxes_a, boxes_b))
+        return tf.stop_gradient(reference(boxes_a, boxes_b))

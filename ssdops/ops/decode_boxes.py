@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ssdops import reference
 from ssdops.constants import VARIANCES
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.reference import decode_boxes as reference
 
 
 def decode_boxes(
@@ -64,10 +64,10 @@ def decode_boxes(
             offsets=offsets, anchors=anchors, variances=values, name=name
         )
     with tf.name_scope(name or "decode_boxes"):
-        return reference.decode_boxes(offsets, anchors, variances=values)
+        return reference(offsets, anchors, variances=values)
 
 
-@tf.RegisterGradient("Ssdops>DecodeBoxes")
+@tf.RegisterGradient("Ssdops>DecodeBoxes")  # type: ignore[untyped-decorator]
 def _decode_boxes_grad(
     op: Any, grad_boxes: tf.Tensor
 ) -> tuple[tf.Tensor | None, None, None]:

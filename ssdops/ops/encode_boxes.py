@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ssdops import reference
 from ssdops.constants import VARIANCES
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.reference import encode_boxes as reference
 
 
 def encode_boxes(
@@ -64,10 +64,10 @@ def encode_boxes(
             boxes=boxes, anchors=anchors, variances=values, name=name
         )
     with tf.name_scope(name or "encode_boxes"):
-        return reference.encode_boxes(boxes, anchors, variances=values)
+        return reference(boxes, anchors, variances=values)
 
 
-@tf.RegisterGradient("Ssdops>EncodeBoxes")
+@tf.RegisterGradient("Ssdops>EncodeBoxes")  # type: ignore[untyped-decorator]
 def _encode_boxes_grad(
     op: Any, grad_offsets: tf.Tensor
 ) -> tuple[tf.Tensor | None, None, None]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ssdops import reference
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.reference import match_anchors as reference
 
 tf.no_gradient("Ssdops>MatchAnchors")
 
@@ -118,7 +118,7 @@ def match_anchors(
         )
         return AnchorMatches(*matches)
     with tf.name_scope(name or "match_anchors"):
-        matched_gt, matched_iou = reference.match_anchors(
+        matched_gt, matched_iou = reference(
             anchors,
             gt_boxes,
             gt_labels,
