@@ -48,10 +48,14 @@ class CMakeBuild(build_ext):
             package = Path(self.build_lib).resolve() / "ssdops"
             build = Path(self.build_temp).resolve() / "cmake"
         package.mkdir(parents=True, exist_ok=True)
+        # Nothing of an earlier build with other switches may be packed.
+        for stale in [*package.glob("*.so"), package / "_build_facts.json"]:
+            stale.unlink(missing_ok=True)
         cmake = find_cmake()
         if cmake is None:
             self.give_up(package, "CMake was not found")
             return
+        discard_foreign_cache(build, f"{sys.executable} {cmake}")
         configure = [cmake, "-S", str(ROOT), "-B", str(build)]
         if importlib.util.find_spec("ninja") or shutil.which("ninja"):
             configure += ["-G", "Ninja"]
@@ -101,6 +105,19 @@ class CMakeBuild(build_ext):
     def get_output_mapping(self) -> dict[str, str]:
         """Nothing for setuptools to copy in an editable install."""
         return {}
+
+
+def discard_foreign_cache(build: Path, tools: str) -> None:
+    """Start over if the build folder was made with other tools.
+
+    The cache of an isolated build names tools in an environment that pip has
+    deleted since.
+    """
+    stamp = build / "tools.txt"
+    if build.exists() and (not stamp.exists() or stamp.read_text() != tools):
+        shutil.rmtree(build)
+    build.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(tools)
 
 
 def find_cmake() -> str | None:

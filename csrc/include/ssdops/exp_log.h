@@ -28,7 +28,7 @@ SSDOPS_HOST_DEVICE inline To BitCast(From from) {
 
 // 2^n for n in [-126, 127].
 SSDOPS_HOST_DEVICE inline float PowerOfTwo(int32_t n) {
-  return BitCast<float>(static_cast<uint32_t>(n + 127) << 23);
+  return BitCast<float>(static_cast<uint32_t>(n + 127) << 23u);
 }
 
 // Largest argument with a finite exponential, rounded down to a short number.
@@ -72,7 +72,7 @@ SSDOPS_HOST_DEVICE inline float Log(float x) {
   }
   // x = m * 2^exponent with m in [0.5, 1).
   const uint32_t bits = BitCast<uint32_t>(x);
-  exponent += static_cast<float>(static_cast<int32_t>(bits >> 23));
+  exponent += static_cast<float>(static_cast<int32_t>(bits >> 23u));
   float m = BitCast<float>((bits & 0x007fffffu) | 0x3f000000u);
   if (m < kSqrtHalf) {
     exponent -= 1.0f;
