@@ -81,6 +81,47 @@ def shape(name: str, tensor: tf.Tensor, *patterns: str) -> None:
         raise ValueError(f"{name} must have shape {expected}, got {text}")
 
 
+def runtime_shapes(*arguments: tuple[str, tf.Tensor, str]) -> list[tf.Tensor]:
+    """Check what is known of the shapes only when the op runs.
+
+    The native kernels check their own inputs; plain TensorFlow would broadcast.
+
+    Args:
+        *arguments: name, tensor and shape pattern, such as `"[B, A, 4]"` or
+            `"[..., A, 4]"`; the same letter stands for the same size everywhere.
+
+    Returns:
+        The tensors, with every size that is known from another argument.
+    """
+    tensors = [tensor for _, tensor, _ in arguments]
+    if all(tensor.shape.is_fully_defined() for tensor in tensors):
+        return tensors
+    patterns = [_sizes(pattern) for _, _, pattern in arguments]
+    tf.debugging.assert_shapes(
+        [
+            (tensor, tuple(... if size == "..." else size for size in pattern))
+            for tensor, pattern in zip(tensors, patterns, strict=True)
+        ],
+        message="shapes of " + ", ".join(f"{n} {p}" for n, _, p in arguments),
+    )
+    known: dict[str | int, int | None] = {}
+    for tensor, pattern in zip(tensors, patterns, strict=True):
+        if tensor.shape.rank is not None:
+            for letter, size in zip(
+                reversed(pattern), reversed(tensor.shape.as_list()), strict=False
+            ):
+                if letter != "..." and size is not None:
+                    known[letter] = size
+    return [
+        tensor
+        if "..." in pattern
+        else tf.ensure_shape(
+            tensor, [p if isinstance(p, int) else known.get(p) for p in pattern]
+        )
+        for tensor, pattern in zip(tensors, patterns, strict=True)
+    ]
+
+
 def same_size(
     name_a: str, a: tf.Tensor, axis_a: int, name_b: str, b: tf.Tensor, axis_b: int
 ) -> None:
@@ -136,6 +177,20 @@ def positive_int(name: str, value: int) -> int:
     return int(value)
 
 
+def class_id(name: str, value: int | None) -> int | None:
+    """Check a class id of at least 0, or None.
+
+    Raises:
+        ValueError: if it is negative or no integer.
+    """
+    if value is None:
+        return None
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not integer or value < 0:
+        raise ValueError(f"{name} must be None or at least 0, got {value!r}")
+    return int(value)
+
+
 def variances(values: Sequence[float]) -> tuple[float, float, float, float]:
     """Check four positive finite variances.
 
@@ -157,8 +212,13 @@ def _number(name: str, value: float) -> float:
         raise ValueError(f"{name} must be a number, got {value!r}") from None
 
 
+def _sizes(pattern: str) -> list[str | int]:
+    sizes = (size.strip() for size in pattern.strip("[]").split(","))
+    return [int(size) if size.isdigit() else size for size in sizes]
+
+
 def _fits(actual: list[int | None], pattern: str) -> bool:
-    expected = [size.strip() for size in pattern.strip("[]").split(",")]
+    expected = _sizes(pattern)
     if expected[0] == "...":
         expected = expected[1:]
         if len(actual) < len(expected):
@@ -167,6 +227,6 @@ def _fits(actual: list[int | None], pattern: str) -> bool:
     if len(actual) != len(expected):
         return False
     return all(
-        size is None or not want.isdigit() or size == int(want)
+        size is None or isinstance(want, str) or size == want
         for size, want in zip(actual, expected, strict=True)
     )

@@ -144,10 +144,7 @@ def batched_nms(
     if pre_nms_top_k is not None:
         pre_nms_top_k = _validate.positive_int("pre_nms_top_k", pre_nms_top_k)
     max_detections = _validate.positive_int("max_detections", max_detections)
-    if background_class is not None and background_class < 0:
-        raise ValueError(
-            f"background_class must be None or at least 0, got {background_class}"
-        )
+    background_class = _validate.class_id("background_class", background_class)
 
     native = native_module("batched_nms", boxes.dtype, implementation)
     if native is not None:
@@ -163,6 +160,9 @@ def batched_nms(
         )
     else:
         with tf.name_scope(name or "batched_nms"):
+            boxes, scores = _validate.runtime_shapes(
+                ("boxes", boxes, "[B, A, 4]"), ("scores", scores, "[B, A, C]")
+            )
             outputs = reference(
                 tf.stop_gradient(boxes),
                 tf.stop_gradient(scores),

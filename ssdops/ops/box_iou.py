@@ -60,4 +60,23 @@ def box_iou(
     if native is not None:
         return native.ssdops_box_iou(boxes_a=boxes_a, boxes_b=boxes_b, name=name)
     with tf.name_scope(name or "box_iou"):
+        boxes_a, boxes_b = _checked_at_run_time(boxes_a, boxes_b)
         return tf.stop_gradient(reference(boxes_a, boxes_b))
+
+
+def _checked_at_run_time(
+    boxes_a: tf.Tensor, boxes_b: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    boxes_a, boxes_b = _validate.runtime_shapes(
+        ("boxes_a", boxes_a, "[..., N, 4]"), ("boxes_b", boxes_b, "[..., M, 4]")
+    )
+    if not (boxes_a.shape.is_fully_defined() and boxes_b.shape.is_fully_defined()):
+        for name, boxes in (("boxes_a", boxes_a), ("boxes_b", boxes_b)):
+            tf.debugging.assert_rank_in(boxes, (2, 3), message=f"rank of {name}")
+        # Batch shapes have 0 or 1 elements; nothing compares equal to nothing.
+        same = tf.equal(tf.shape(boxes_a)[:-2], tf.shape(boxes_b)[:-2])
+        message = "boxes_b must have as many images along axis 0 as boxes_a"
+        tf.debugging.Assert(
+            tf.reduce_all(same), [message, tf.shape(boxes_a), tf.shape(boxes_b)]
+        )
+    return boxes_a, boxes_b

@@ -64,6 +64,9 @@ def decode_boxes(
             offsets=offsets, anchors=anchors, variances=values, name=name
         )
     with tf.name_scope(name or "decode_boxes"):
+        offsets, anchors = _validate.runtime_shapes(
+            ("offsets", offsets, "[..., A, 4]"), ("anchors", anchors, "[A, 4]")
+        )
         return reference(offsets, anchors, variances=values)
 
 

@@ -64,6 +64,9 @@ def encode_boxes(
             boxes=boxes, anchors=anchors, variances=values, name=name
         )
     with tf.name_scope(name or "encode_boxes"):
+        boxes, anchors = _validate.runtime_shapes(
+            ("boxes", boxes, "[..., A, 4]"), ("anchors", anchors, "[A, 4]")
+        )
         return reference(boxes, anchors, variances=values)
 
 

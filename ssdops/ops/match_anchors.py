@@ -118,6 +118,11 @@ def match_anchors(
         )
         return AnchorMatches(*matches)
     with tf.name_scope(name or "match_anchors"):
+        anchors, gt_boxes, gt_labels = _validate.runtime_shapes(
+            ("anchors", anchors, "[A, 4]"),
+            ("gt_boxes", gt_boxes, "[B, G, 4]"),
+            ("gt_labels", gt_labels, "[B, G]"),
+        )
         matched_gt, matched_iou = reference(
             anchors,
             gt_boxes,

@@ -22,7 +22,7 @@ def batched_nms(
     """See `ssdops.ops.batched_nms`; always returns the anchor indices as well."""
     dtype = boxes.dtype
     compute = compute_dtype(dtype)
-    batch, num_anchors, num_classes = tf.unstack(tf.shape(scores))
+    batch, num_anchors, num_classes = tf.unstack(tf.shape(scores), num=3)
     limit = num_anchors
     if pre_nms_top_k is not None:
         limit = tf.minimum(pre_nms_top_k, num_anchors)
@@ -36,6 +36,8 @@ def batched_nms(
         foreground = tf.not_equal(tf.range(num_classes), background_class)
         candidate &= foreground[None, :, None]
     ranked = tf.where(candidate, ranked, lowest)
+    # XLA's top_k would put -0.0 below 0.0; as scores they are equal.
+    ranked = tf.where(tf.equal(ranked, 0), tf.zeros([], compute), ranked)
 
     # top_k puts the lower index first among equals: score, then anchor.
     top_scores, top_anchors = tf.math.top_k(ranked, k=limit)

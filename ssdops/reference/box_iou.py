@@ -17,13 +17,13 @@ def is_valid(boxes: tf.Tensor) -> tf.Tensor:
     Returns:
         bool tensor of shape `[...]`.
     """
-    ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
+    ymin, xmin, ymax, xmax = tf.unstack(boxes, num=4, axis=-1)
     return (ymax > ymin) & (xmax > xmin)
 
 
 def area(boxes: tf.Tensor) -> tf.Tensor:
     """Areas `[...]` of boxes `[..., 4]`; 0 for a box that is not valid."""
-    ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
+    ymin, xmin, ymax, xmax = tf.unstack(boxes, num=4, axis=-1)
     return tf.where(is_valid(boxes), (ymax - ymin) * (xmax - xmin), 0)
 
 
@@ -34,8 +34,8 @@ def intersection(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
         Tensor `[...]`; 0 where the boxes do not meet, where one of them is not
         valid, and where the area is beyond the largest finite number.
     """
-    a_ymin, a_xmin, a_ymax, a_xmax = tf.unstack(boxes_a, axis=-1)
-    b_ymin, b_xmin, b_ymax, b_xmax = tf.unstack(boxes_b, axis=-1)
+    a_ymin, a_xmin, a_ymax, a_xmax = tf.unstack(boxes_a, num=4, axis=-1)
+    b_ymin, b_xmin, b_ymax, b_xmax = tf.unstack(boxes_b, num=4, axis=-1)
     height = tf.minimum(a_ymax, b_ymax) - tf.maximum(a_ymin, b_ymin)
     width = tf.minimum(a_xmax, b_xmax) - tf.maximum(a_xmin, b_xmin)
     product = height * width

@@ -30,7 +30,9 @@ def decode_boxes(
     )
     half = size * 0.5
     boxes = tf.concat([centre - half, centre + half], axis=-1)
-    return tf.cast(_saturate(boxes, dtype), dtype)
+    boxes = tf.cast(_saturate(boxes, dtype), dtype)
+    boxes.set_shape(offsets.shape)
+    return boxes
 
 
 def _saturate(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -39,7 +39,9 @@ def encode_boxes(
     stretch = tf.math.log(ratio) / scale[2:]
     offsets = tf.cast(tf.concat([shift, stretch], axis=-1), dtype)
     finite = tf.reduce_all(tf.math.is_finite(offsets), axis=-1)
-    return tf.where((encodable & finite)[..., None], offsets, 0)
+    offsets = tf.where((encodable & finite)[..., None], offsets, 0)
+    offsets.set_shape(boxes.shape)
+    return offsets
 
 
 def _positive_finite(size: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ssdops.constants import (
-    IGNORE_LABEL,
     IGNORED,
     MIN_MATCH_IOU,
     NEGATIVE,
@@ -32,6 +31,7 @@ def match_anchors(
     compute = compute_dtype(dtype)
     anchors = tf.cast(anchors, compute)
     gt_boxes = tf.cast(gt_boxes, compute)
+    static_batch, static_anchors = gt_labels.shape[0], anchors.shape[0]
     batch = tf.shape(gt_boxes)[0]
     num_anchors = tf.shape(anchors)[0]
     num_gt = tf.shape(gt_boxes)[1]
@@ -96,7 +96,7 @@ def match_anchors(
         in_band = best_iou >= tf.constant(negative_threshold, compute)
         matched = tf.where(unmatched & in_band & (best_iou > 0), IGNORED, matched)
 
-    region = tf.equal(gt_labels, IGNORE_LABEL)[:, None, :]
+    region = (gt_labels < PADDING_LABEL)[:, None, :]
     covered = intersection(anchors[None, :, None, :], gt_boxes[:, None, :, :])
     # Compared as a quotient, the way it is documented: a product would round
     # differently from intersection over area.
@@ -108,6 +108,10 @@ def match_anchors(
     )
     matched = tf.where(tf.equal(matched, NEGATIVE) & in_region, IGNORED, matched)
     matched = tf.where(usable[None, :], matched, IGNORED)
+    # The loop above has forgotten the sizes.
+    static_shape = [static_batch, static_anchors]
+    matched.set_shape(static_shape)
+    matched_iou.set_shape(static_shape)
     return matched, tf.cast(matched_iou, dtype)
 
 
