@@ -30,6 +30,7 @@ IMPORTS = {
     "ssdops.constants": (),
     "ssdops.anchors": LEAVES,
     "ssdops.boxes": LEAVES,
+    "ssdops.files": LEAVES,
     "ssdops.image_io": LEAVES,
     "ssdops.visualization": (*LEAVES, "ssdops.boxes"),
     "ssdops.reference": LEAVES,
@@ -59,8 +60,16 @@ IMPORTS = {
         "ssdops.boxes",
         "ssdops.data",
         "ssdops.evaluation",
+        "ssdops.files",
         "ssdops.models",
         "ssdops.ops",
+    ),
+    "ssdops.reporting": (
+        "ssdops.data",
+        "ssdops.files",
+        "ssdops.models",
+        "ssdops.training",
+        "ssdops.visualization",
     ),
 }
 NO_TENSORFLOW = (

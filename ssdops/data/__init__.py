@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readers, the input pipeline, and the digit scenes of the demo."""
+
+from __future__ import annotations
+
+from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
+from ssdops.data.pipeline import evaluation_batches, training_batches
+from ssdops.data.records import Dataset, Record
+from ssdops.data.voc import DroppedObjectsWarning, read_voc, write_voc
+
+__all__ = [
+    "DIGIT_NAMES",
+    "Dataset",
+    "DroppedObjectsWarning",
+    "Record",
+    "SceneSettings",
+    "compose_digit_scenes",
+    "evaluation_batches",
+    "read_voc",
+    "training_batches",
+    "write_voc",
+]

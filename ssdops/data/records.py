@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record that every reader gives, whatever format it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+ImageSource: TypeAlias = "Path | npt.NDArray[np.uint8]"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One image with its objects.
+
+    Attributes:
+        image: path of an image file, or uint8 `[H, W, 3]` RGB.
+        boxes: float32 `[N, 4]`, `(ymin, xmin, ymax, xmax)` relative to the image, each
+            with a positive area.
+        labels: int32 `[N]`, class ids from 1.
+        difficult: bool `[N]`; evaluation leaves these objects out, training uses them.
+        image_id: name of the image, unique in its data set.
+
+    Raises:
+        ValueError: if shapes or dtypes do not fit, or a box has no positive area.
+    """
+
+    image: ImageSource
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    difficult: npt.NDArray[np.bool_]
+    image_id: str
+
+    def __post_init__(self) -> None:
+        """Checks shapes, dtypes and areas, so that nothing behind a reader has to."""
+        count = len(self.boxes)
+        for name, shape, dtype in (
+            ("boxes", (count, 4), np.float32),
+            ("labels", (count,), np.int32),
+            ("difficult", (count,), np.bool_),
+        ):
+            value = getattr(self, name)
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(
+                    f"{name} of {self.image_id} must be {np.dtype(dtype)} of shape"
+                    f" {list(shape)}, got {value.dtype} of shape {list(value.shape)}"
+                )
+        if count and self.labels.min() < 1:
+            raise ValueError(
+                f"labels of {self.image_id} must be at least 1, got {self.labels.min()}"
+            )
+        # Written so that NaN fails as well.
+        if not (self.boxes[:, 2:] > self.boxes[:, :2]).all():
+            raise ValueError(f"boxes of {self.image_id} must each have an area above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Records with the names of their classes.
+
+    Attributes:
+        records: the images, in the order of the list they were read from.
+        class_names: names in the order of the class ids; index 0 is `"background"`.
+        dropped: number of objects that the reader left out, by cause.
+
+    Raises:
+        ValueError: if a label has no name.
+    """
+
+    records: Sequence[Record]
+    class_names: tuple[str, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks that every label has a name."""
+        for record in self.records:
+            if len(record.labels) and record.labels.max() >= len(self.class_names):
+                raise ValueError(
+                    f"label {record.labels.max()} of {record.image_id} has no name;"
+                    f" there are {len(self.class_names)} class names"
+                )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.records)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the background counted."""
+        return len(self.class_names)
+
+    @property
+    def num_objects(self) -> int:
+        """Number of objects in all images."""
+        return sum(len(record.labels) for record in self.records)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reader and writer of Pascal VOC folders.
+
+A folder holds `JPEGImages`, `Annotations` with one XML file per image, and lists of
+image names in `ImageSets/Main`. XML is parsed with `defusedxml`: entity declarations
+and references to other files are refused, so a hostile file costs an error message.
+
+Box corners are divided by the width and height as they stand: the official SSD code
+does not subtract 1 from the 1-based corners, and so `[1, 1, W, H]` becomes
+`[1/W, 1/H, 1, 1]`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+from PIL import Image, UnidentifiedImageError
+
+from ssdops.data.records import Dataset, Record
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
+_BACKGROUND = "background"
+_JPEG_QUALITY = 92
+
+
+class DroppedObjectsWarning(UserWarning):
+    """Some objects of a data set cannot be used; says how many and why."""
+
+
+def read_voc(
+    folder: str | Path,
+    split: str | None = "train",
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """The images of a Pascal VOC folder with their objects.
+
+    Objects whose box is degenerate, not finite or outside the image are left out,
+    counted by cause in `Dataset.dropped` and reported in one warning. A box that
+    reaches over the border is clipped to the image.
+
+    Args:
+        folder: the folder with `JPEGImages`, `Annotations` and `ImageSets`.
+        split: name of a list in `ImageSets/Main`, without `.txt`; None for every file
+            in `Annotations`.
+        class_names: names of all classes, with or without `"background"` in front;
+            None for the names that occur in any annotation of the split, sorted.
+
+    Returns:
+        A data set with one record per name in the list, in its order. Class ids follow
+        `class_names`, from 1. Images are not opened, except for the size of one whose
+        annotation lacks it.
+
+    Raises:
+        FileNotFoundError: if the folder, the list, an annotation or an image is not
+            there.
+        ValueError: if a file cannot be understood, or names an unknown class; the
+            message begins with the file.
+    """
+    folder = Path(folder)
+    names = _image_names(folder, split)
+    parsed = [_read_annotation(folder, name) for name in names]
+    if class_names is None:
+        found = {label for _, objects in parsed for label, *_ in objects}
+        foreground = sorted(found - {_BACKGROUND})
+    else:
+        foreground = [str(name) for name in class_names]
+        if foreground and foreground[0] == _BACKGROUND:
+            foreground = foreground[1:]
+        if len(set(foreground)) < len(foreground):
+            raise ValueError(f"class_names must differ, got {foreground}")
+    class_id = {name: number for number, name in enumerate(foreground, start=1)}
+
+    dropped: Counter[str] = Counter()
+    records = []
+    for name, (image, objects) in zip(names, parsed, strict=True):
+        boxes, labels, difficult = [], [], []
+        for label, box, hard in objects:
+            if label not in class_id:
+                raise ValueError(
+                    f"{_annotation_path(folder, name)}: class {label!r} is not one of"
+                    f" {', '.join(foreground)}"
+                )
+            clipped, cause = _clip(box)
+            if cause:
+                dropped[cause] += 1
+                continue
+            boxes.append(clipped)
+            labels.append(class_id[label])
+            difficult.append(hard)
+        records.append(
+            Record(
+                image=image,
+                boxes=np.array(boxes, np.float32).reshape(-1, 4),
+                labels=np.array(labels, np.int32),
+                difficult=np.array(difficult, bool),
+                image_id=name,
+            )
+        )
+    if dropped:
+        causes = ", ".join(f"{count} {cause}" for cause, count in dropped.items())
+        warnings.warn(
+            f"{folder}: {sum(dropped.values())} objects left out: {causes}",
+            DroppedObjectsWarning,
+            stacklevel=2,
+        )
+    return Dataset(records, (_BACKGROUND, *foreground), dict(dropped))
+
+
+def write_voc(
+    folder: str | Path,
+    records: Iterable[Record],
+    split: str,
+    class_names: Sequence[str],
+) -> None:
+    """Writes records as one split of a Pascal VOC folder.
+
+    Args:
+        folder: made if it is not there; other splits in it stay as they are.
+        records: what to write. Images in memory are written as JPEG of quality 92,
+            files are copied byte for byte.
+        split: name of the list in `ImageSets/Main`.
+        class_names: names in the order of the class ids, `"background"` first.
+
+    Coordinates are written with as many decimals as a float32 needs.
+    """
+    folder = Path(folder)
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    names = []
+    for record in records:
+        if isinstance(record.image, Path):
+            file = folder / "JPEGImages" / f"{record.image_id}{record.image.suffix}"
+            file.write_bytes(record.image.read_bytes())
+            with Image.open(file) as opened:
+                width, height = opened.size
+        else:
+            file = folder / "JPEGImages" / f"{record.image_id}.jpg"
+            height, width = record.image.shape[:2]
+            Image.fromarray(record.image).save(file, quality=_JPEG_QUALITY)
+        text = _annotation(record, file.name, width, height, class_names)
+        _annotation_path(folder, record.image_id).write_text(text, "utf-8")
+        names.append(record.image_id)
+    listing = "".join(f"{name}\n" for name in names)
+    (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, "utf-8")
+
+
+def _annotation_path(folder: Path, name: str) -> Path:
+    return folder / "Annotations" / f"{name}.xml"
+
+
+def _image_names(folder: Path, split: str | None) -> list[str]:
+    """Names of the images of a split, in order, each once."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    if split is None:
+        names = sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
+        if not names:
+            raise FileNotFoundError(f"{folder / 'Annotations'}: no XML files there")
+        return names
+    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not listing.is_file():
+        known = sorted(path.stem for path in listing.parent.glob("*.txt"))
+        raise FileNotFoundError(
+            f"{listing}: no such list; there are {', '.join(known) or 'none'}"
+        )
+    # A list of one class has a second column with 1, -1 or 0.
+    lines = listing.read_text("utf-8", errors="replace").splitlines()
+    names = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{listing}: {name!r} is no name of an image")
+    if not names:
+        raise ValueError(f"{listing}: the list is empty")
+    return names
+
+
+def _read_annotation(
+    folder: Path, name: str
+) -> tuple[Path, list[tuple[str, tuple[float, float, float, float], bool]]]:
+    """Image path and objects (class, relative box, difficult) of one XML file."""
+    path = _annotation_path(folder, name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such annotation")
+    try:
+        root = parse(path).getroot()
+    except DefusedXmlException as error:
+        raise ValueError(f"{path}: refused, {type(error).__name__}: {error}") from None
+    except (ElementTree.ParseError, UnicodeDecodeError, LookupError) as error:
+        raise ValueError(f"{path}: not well-formed XML: {error}") from None
+    if root is None or root.tag != "annotation":
+        found = "nothing" if root is None else f"<{root.tag}>"
+        raise ValueError(f"{path}: expected <annotation>, found {found}")
+
+    image = _image_path(folder, name, root.findtext("filename"))
+    width = _number(path, root, "size/width", 0.0)
+    height = _number(path, root, "size/height", 0.0)
+    if not (width > 0 and height > 0):
+        width, height = _image_size(image)
+    objects = []
+    for element in root.findall("object"):
+        label = (element.findtext("name") or "").strip()
+        if not label:
+            raise ValueError(f"{path}: an <object> has no <name>")
+        # A missing corner is an error, a senseless one is a box to drop.
+        corners = [
+            _number(path, element, f"bndbox/{corner}", None)
+            for corner in ("ymin", "xmin", "ymax", "xmax")
+        ]
+        box = (
+            corners[0] / height,
+            corners[1] / width,
+            corners[2] / height,
+            corners[3] / width,
+        )
+        hard = _number(path, element, "difficult", 0.0) > 0
+        objects.append((label, box, hard))
+    # Grouped by class in order of first appearance: the order of the official code,
+    # which decides ties in matching. `sorted` keeps the order inside a class.
+    first = {label: i for i, (label, *_) in reversed(list(enumerate(objects)))}
+    return image, sorted(objects, key=lambda item: first[item[0]])
+
+
+def _number(path: Path, element: Any, tag: str, default: float | None) -> float:
+    """The number in a child element; `default` if the child is not there."""
+    text = element.findtext(tag)
+    if text is None or not text.strip():
+        if default is None:
+            raise ValueError(f"{path}: an <object> has no <{tag}>")
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{path}: <{tag}> is no number: {text.strip()!r}") from None
+
+
+def _image_path(folder: Path, name: str, file_name: str | None) -> Path:
+    """The image of an annotation: named after it, else what `<filename>` says."""
+    images = folder / "JPEGImages"
+    for suffix in _IMAGE_SUFFIXES:
+        path = images / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    # Only the last part counts: an annotation cannot point outside the folder.
+    if file_name and (images / Path(file_name.strip()).name).is_file():
+        return images / Path(file_name.strip()).name
+    raise FileNotFoundError(
+        f"{_annotation_path(folder, name)}: no image {images / name} with suffix"
+        f" {', '.join(_IMAGE_SUFFIXES)}, and <filename> is {file_name!r}"
+    )
+
+
+def _image_size(path: Path) -> tuple[float, float]:
+    """Width and height from the header of an image file."""
+    try:
+        with Image.open(path) as image:
+            return float(image.width), float(image.height)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image: {error}") from None
+
+
+def _clip(
+    box: tuple[float, float, float, float],
+) -> tuple[tuple[float, ...], str]:
+    """The box inside the image, and why it cannot be used (empty if it can)."""
+    if not all(math.isfinite(value) for value in box):
+        return box, "with a corner that is not finite"
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return box, "degenerate (no width or no height)"
+    clipped = tuple(min(max(value, 0.0), 1.0) for value in box)
+    lower, upper = np.array(clipped, np.float32).reshape(2, 2)
+    if not (upper > lower).all():
+        return box, "outside the image"
+    return clipped, ""
+
+
+def _annotation(
+    record: Record,
+    file_name: str,
+    width: int,
+    height: int,
+    class_names: Sequence[str],
+) -> str:
+    """The XML text of a record."""
+    lines = [
+        "<annotation>",
+        f"  <filename>{escape(file_name)}</filename>",
+        "  <size>",
+        f"    <width>{width}</width>",
+        f"    <height>{height}</height>",
+        "    <depth>3</depth>",
+        "  </size>",
+    ]
+    scale = np.array([height, width, height, width], np.float64)
+    for box, label, difficult in zip(
+        record.boxes, record.labels, record.difficult, strict=True
+    ):
+        ymin, xmin, ymax, xmax = (f"{value:.9g}" for value in box * scale)
+        lines += [
+            "  <object>",
+            f"    <name>{escape(class_names[label])}</name>",
+            f"    <difficult>{int(difficult)}</difficult>",
+            "    <bndbox>",
+            f"      <xmin>{xmin}</xmin>",
+            f"      <ymin>{ymin}</ymin>",
+            f"      <xmax>{xmax}</xmax>",
+            f"      <ymax>{ymax}</ymax>",
+            "    </bndbox>",
+            "  </object>",
+        ]
+    return "\n".join([*lines, "</annotation>", ""])

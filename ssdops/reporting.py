@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a run: its curves, and its detections beside the ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ssdops.data import Dataset, evaluation_batches
+from ssdops.files import write_atomically
+from ssdops.models import SSD
+from ssdops.training import read_log
+from ssdops.training.loop import EVALUATION_LOG, TRAINING_LOG
+from ssdops.visualization import draw_detections
+
+
+def save_curves(run_folder: Path, path: Path) -> None:
+    """Draw the loss and mAP of a run over its steps.
+
+    Args:
+        run_folder: folder of `ssdops.training.train`.
+        path: picture to write; the suffix tells the format.
+    """
+    losses = read_log(run_folder / TRAINING_LOG)
+    evaluations = read_log(run_folder / EVALUATION_LOG)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [row["step"] for row in losses]
+    for name in ("loss", "localization", "confidence"):
+        left.plot(steps, [row[name] for row in losses], label=name, linewidth=1)
+    left.set(xlabel="step", ylabel="loss", yscale="log", title="Training loss")
+    left.legend()
+    right.plot(
+        [row["step"] for row in evaluations],
+        [row["map_50"] for row in evaluations],
+        marker="o",
+    )
+    right.set(xlabel="step", ylabel="mAP@0.5", ylim=(0, 1), title="Evaluation")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def save_comparison(
+    model: SSD,
+    dataset: Dataset,
+    path: Path,
+    *,
+    count: int = 6,
+    score_threshold: float = 0.5,
+) -> None:
+    """Draw detections beside the ground truth for the first images of a data set.
+
+    Args:
+        model: detector with the classes of the data set.
+        dataset: images to show.
+        path: picture to write; the suffix tells the format.
+        count: number of images, at least 1.
+        score_threshold: only detections with a higher score are drawn.
+    """
+    shown = Dataset(dataset.records[:count], dataset.class_names)
+    figure = Figure(figsize=(9, 4.5 * len(shown) / 2), layout="constrained")
+    columns = 4
+    rows = -(-len(shown) // 2)
+    grid: Any = np.atleast_2d(figure.subplots(rows, columns))
+    for axes in grid.flat:
+        axes.axis("off")
+    place = 0
+    for batch in evaluation_batches(shown, model.spec.image_size, count):
+        found = model.detect(batch["images"], score_threshold=score_threshold)
+        for i, image in enumerate(batch["images"].numpy()):
+            record = shown.records[place]
+            number = int(found.num_detections[i])
+            # Enlarged, so that the names of small objects can be read.
+            large = image.repeat(4, axis=0).repeat(4, axis=1)
+            truth = draw_detections(
+                large, record.boxes, record.labels, class_names=shown.class_names
+            )
+            detected = draw_detections(
+                large,
+                found.boxes[i, :number].numpy(),
+                found.classes[i, :number].numpy(),
+                class_names=shown.class_names,
+                scores=found.scores[i, :number].numpy(),
+            )
+            row, column = divmod(place, 2)
+            for offset, picture, title in (
+                (0, truth, "ground truth"),
+                (1, detected, f"detections above {score_threshold:g}"),
+            ):
+                axes = grid[row, 2 * column + offset]
+                axes.imshow(np.asarray(picture))
+                axes.set_title(f"{record.image_id}: {title}", fontsize=7)
+            place += 1
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=130))

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Target assignment, loss, and the loop that trains a detector."""
+
+from __future__ import annotations
+
+from ssdops.training.config import ConfigMismatchError, TrainingConfig
+from ssdops.training.log import read_log
+from ssdops.training.loop import (
+    NonFiniteLossError,
+    TrainingInterrupted,
+    TrainingResult,
+    train,
+)
+from ssdops.training.loss import MultiboxLoss, mine_hard_negatives, multibox_loss
+from ssdops.training.targets import Targets, assign_targets
+
+__all__ = [
+    "ConfigMismatchError",
+    "MultiboxLoss",
+    "NonFiniteLossError",
+    "Targets",
+    "TrainingConfig",
+    "TrainingInterrupted",
+    "TrainingResult",
+    "assign_targets",
+    "mine_hard_negatives",
+    "multibox_loss",
+    "read_log",
+    "train",
+]
