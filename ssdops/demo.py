@@ -49,7 +49,7 @@ class DemoSettings:
     seed: int = 0
     train_scenes: int = 3000
     test_scenes: int = 250
-    steps: int = 1400
+    steps: int = 1000
 
 
 def run_demo(

@@ -63,9 +63,9 @@ def save_comparison(
         score_threshold: only detections with a higher score are drawn.
     """
     shown = Dataset(dataset.records[:count], dataset.class_names)
-    figure = Figure(figsize=(9, 4.5 * len(shown) / 2), layout="constrained")
     columns = 4
     rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(12, 3.2 * rows), layout="constrained")
     grid: Any = np.atleast_2d(figure.subplots(rows, columns))
     for axes in grid.flat:
         axes.axis("off")

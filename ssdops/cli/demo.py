@@ -16,7 +16,7 @@ def demo(
         Path, typer.Option(help="Folder of the run; made if it is not there.")
     ] = Path("ssdops-demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    steps: Annotated[int, typer.Option(min=2, help="Training steps.")] = 1400,
+    steps: Annotated[int, typer.Option(min=2, help="Training steps.")] = 1000,
     train_scenes: Annotated[
         int, typer.Option(min=1, help="Scenes to train on.")
     ] = 3000,

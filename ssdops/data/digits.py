@@ -24,7 +24,18 @@ from PIL import Image, ImageDraw
 from ssdops.data.records import Record
 from ssdops.data.voc import write_voc
 
-DIGIT_NAMES = tuple("0123456789")
+DIGIT_NAMES = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+)
 """Class names in the order of the digits; the class id of digit `d` is `d + 1`."""
 
 _SPLITS = ("train", "test")

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading photos into arrays, and resizing them as the detectors expect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["MAX_PIXELS", "ImageError", "load_image", "resize_image"]
+
+MAX_PIXELS = 100_000_000
+# Others, such as EPS, run programs to be decoded or are no photos.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message is one sentence naming it."""
+
+
+def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Returns a photo as RGB, uint8 [H, W, 3], turned as its EXIF orientation says.
+
+    Grey, palette and CMYK images are converted; of 16-bit channels the high byte is
+    taken; transparent pixels are laid over white; of animations the first frame counts.
+
+    Args:
+        path: A JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
+
+    Raises:
+        ImageError: If the file is absent, no such image, truncated or damaged, has
+            floating-point pixels, or has more than 100 million pixels.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path} does not exist")
+    if not path.is_file():
+        raise ImageError(f"{path} is not a file")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{path} has {width} x {height} pixels, more than the "
+                    f"{MAX_PIXELS} allowed"
+                )
+            image.load()
+            # A copy, because views of Pillow images are read-only.
+            return np.array(_to_rgb(_upright(image), path), order="C")
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(
+            f"{path} has more than the {MAX_PIXELS} pixels allowed"
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{path} is not an image in a known format ({', '.join(FORMATS)})"
+        ) from None
+    # Decoders raise almost anything on damaged files: OSError, SyntaxError,
+    # ValueError, struct.error, zlib.error and more.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} cannot be decoded: {reason[:200]}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; a damaged EXIF block counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """Returns the pixels as RGB, uint8 [H, W, 3]."""
+    if image.mode == "F":
+        raise ImageError(f"{path} has floating-point pixels, which have no known range")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would clip these to 255 instead of scaling.
+        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return np.repeat(values.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def resize_image(
+    image: npt.NDArray[np.uint8], image_size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Returns the image stretched to a size, uint8 [h, w, 3].
+
+    Bilinear, with pixel centres at half coordinates and without smoothing before
+    shrinking: `tf.image.resize(antialias=False)`, which equals OpenCV's `INTER_LINEAR`
+    within one grey level. Pillow's bilinear filter always smooths and differs visibly.
+
+    Args:
+        image: uint8 [H, W, 3].
+        image_size: Height and width to return.
+
+    Raises:
+        ValueError: If the image does not have three dimensions with three channels.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"image must have shape [H, W, 3], got {list(image.shape)}")
+    if tuple(image.shape[:2]) == tuple(image_size):
+        return image
+    import tensorflow as tf  # noqa: PLC0415
+
+    resized = tf.image.resize(image, image_size, method="bilinear", antialias=False)
+    return np.asarray(tf.cast(tf.round(resized), tf.uint8))

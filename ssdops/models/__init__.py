@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors: backbones, heads, the table of models, and import of weights."""
+
+from __future__ import annotations
+
+from ssdops.models.registry import (
+    available_models,
+    build_from_spec,
+    build_from_weights,
+    build_model,
+)
+from ssdops.models.saving import load_model
+from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.ssd import SSD
+
+__all__ = [
+    "SSD",
+    "ModelSpec",
+    "Preprocessing",
+    "available_models",
+    "build_from_spec",
+    "build_from_weights",
+    "build_model",
+    "load_model",
+]

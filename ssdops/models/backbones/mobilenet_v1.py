@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSD300 on MobileNet-V1 in the form of TensorFlow's Object Detection API.
+
+Batch normalisation is folded into the weights and biases of the convolutions, as in
+released inference models, and layers are called as there, without the leading scopes.
+
+References:
+    Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile
+    Vision Applications", arXiv:1704.04861.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
+from ssdops.models.heads import detection_network
+from ssdops.models.layers import conv
+from ssdops.models.spec import ModelSpec, Preprocessing
+
+__all__ = ["channels", "network", "spec"]
+
+# Output channels at depth multiplier 1 and stride of each separable convolution.
+_TRUNK = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+)
+_SOURCE_IN_TRUNK = 11
+_EXTRAS = (512, 256, 256, 128)
+
+
+def spec(
+    num_classes: int = 91,
+    anchors: AnchorGrid | None = None,
+    depth_multiplier: float = 1.0,
+) -> ModelSpec:
+    """Returns the specification of SSD300 on MobileNet-V1.
+
+    Args:
+        num_classes: Number of classes including the background.
+        anchors: Grid; None for `ssdops.anchors.ssd300_mobilenet_v1_coco`.
+        depth_multiplier: Factor of all channel counts.
+
+    Raises:
+        ValueError: For a depth multiplier outside [0.125, 4].
+    """
+    if not 0.125 <= depth_multiplier <= 4:
+        raise ValueError(
+            f"depth_multiplier must lie in [0.125, 4], got {depth_multiplier:g}"
+        )
+    anchors = anchors or ssd300_mobilenet_v1_coco()
+    return ModelSpec(
+        name="ssd300_mobilenet_v1",
+        num_classes=num_classes,
+        anchors=anchors,
+        preprocessing=Preprocessing(
+            image_size=anchors.image_size, mean=(128.0, 128.0, 128.0), scale=1 / 128
+        ),
+        score_activation="sigmoid",
+        options={"depth_multiplier": float(depth_multiplier)},
+    )
+
+
+def channels(count: int, depth_multiplier: float) -> int:
+    """Returns a channel count scaled by the multiplier, at least 8."""
+    return max(8, int(count * depth_multiplier))
+
+
+def network(model: ModelSpec) -> keras.Model:
+    """Returns the network; strided layers pad as TensorFlow's "same" does."""
+    multiplier = model.options.get("depth_multiplier", 1.0)
+    inputs = keras.Input((*model.image_size, 3), name="images")
+    features: Any = conv(
+        inputs, channels(32, multiplier), 3, "Conv2d_0", strides=2, activation="relu6"
+    )
+    sources = []
+    for index, (count, stride) in enumerate(_TRUNK, start=1):
+        features = keras.layers.DepthwiseConv2D(
+            3,
+            strides=stride,
+            padding="same",
+            activation="relu6",
+            # A depthwise filter sees 9 inputs; Keras would count all channels.
+            depthwise_initializer=keras.initializers.RandomUniform(
+                -math.sqrt(3 / 9), math.sqrt(3 / 9)
+            ),
+            name=f"Conv2d_{index}_depthwise",
+        )(features)
+        name = f"Conv2d_{index}_pointwise"
+        features = conv(
+            features, channels(count, multiplier), 1, name, activation="relu6"
+        )
+        if index in (_SOURCE_IN_TRUNK, len(_TRUNK)):
+            sources.append((name, features))
+    for index, count in enumerate(_EXTRAS, start=2):
+        narrow, wide = (channels(c, multiplier) for c in (count // 2, count))
+        features = conv(
+            features,
+            narrow,
+            1,
+            f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}",
+            activation="relu6",
+        )
+        name = f"Conv2d_13_pointwise_2_Conv2d_{index}_3x3_s2_{wide}"
+        features = conv(features, wide, 3, name, strides=2, activation="relu6")
+        sources.append((name, features))
+    return detection_network(inputs, sources, model, kernel=1)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prediction heads: feature maps of a backbone become offsets and logits per anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from ssdops.models.layers import conv
+from ssdops.models.spec import ModelSpec
+
+__all__ = ["detection_network"]
+
+
+def detection_network(
+    inputs: Any,
+    sources: Sequence[tuple[str, Any]],
+    spec: ModelSpec,
+    *,
+    kernel: int = 3,
+) -> keras.Model:
+    """Returns the network with one pair of linear convolutions per feature map.
+
+    The heads of a source are called `<source>_mbox_loc` and `<source>_mbox_conf`. The
+    channels of a head are box-major (box * 4 + coordinate, box * C + class), so that a
+    reshape alone yields rows in the order of the anchors.
+
+    Args:
+        inputs: Symbolic input of the backbone [B, h, w, 3].
+        sources: Names and symbolic feature maps [B, fh, fw, c], one per level of
+            `spec.anchors`.
+        spec: Gives the number of classes and the anchors of every level.
+        kernel: Side of the square kernels.
+
+    Returns:
+        A model from preprocessed images [B, h, w, 3] to a dictionary of `offsets`
+        float32 [B, A, 4] and `logits` float32 [B, A, C].
+
+    Raises:
+        ValueError: If the feature maps do not fit the levels of the grid.
+    """
+    levels = spec.anchors.levels
+    if len(sources) != len(levels):
+        raise ValueError(
+            f"model {spec.name} has {len(sources)} feature maps, got a grid of "
+            f"{len(levels)} levels"
+        )
+    outputs: dict[str, list[Any]] = {"offsets": [], "logits": []}
+    for index, ((name, features), level) in enumerate(
+        zip(sources, levels, strict=True)
+    ):
+        size = tuple(features.shape[1:3])
+        if size != level.feature_size:
+            raise ValueError(
+                f"feature map {name} of model {spec.name} has size {size}, level "
+                f"{index} of the grid has feature_size {level.feature_size}"
+            )
+        for key, suffix, values in (
+            ("offsets", "mbox_loc", 4),
+            ("logits", "mbox_conf", spec.num_classes),
+        ):
+            layer = f"{name}_{suffix}"
+            head = conv(
+                features, level.boxes_per_cell * values, kernel, layer, activation=None
+            )
+            outputs[key].append(
+                keras.layers.Reshape((-1, values), name=f"{layer}_flat")(head)
+            )
+    # float32 whatever the compute dtype: losses and box decoding need the precision.
+    return keras.Model(
+        inputs,
+        {key: _join(parts, key) for key, parts in outputs.items()},
+        name=spec.name,
+    )
+
+
+def _join(parts: list[Any], name: str) -> Any:
+    """Returns the rows of all levels as one float32 tensor called `name`."""
+    if len(parts) == 1:
+        return keras.layers.Identity(name=name, dtype="float32")(parts[0])
+    return keras.layers.Concatenate(axis=1, name=name, dtype="float32")(parts)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building blocks that the backbones share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+__all__ = ["L2Normalization", "conv", "conv_bn_relu"]
+
+
+@keras.saving.register_keras_serializable(package="ssdops")
+class L2Normalization(keras.layers.Layer):  # type: ignore[misc]
+    """Normalises each position over its channels and scales every channel.
+
+    y = scale_c * x / sqrt(sum_c x^2 + epsilon), with a trained scale per channel. The
+    epsilon is inside the root, so that an all-zero position gives zero and a finite
+    gradient.
+
+    Args:
+        initial_scale: Value of every scale before training.
+        epsilon: Added to the sum of squares.
+        **kwargs: As for `keras.layers.Layer`.
+
+    References:
+        Liu et al., "ParseNet: Looking Wider to See Better", arXiv:1506.04579.
+    """
+
+    def __init__(
+        self, initial_scale: float = 20.0, epsilon: float = 1e-10, **kwargs: Any
+    ) -> None:
+        """Keeps the arguments; the scales are made when the channels are known."""
+        super().__init__(**kwargs)
+        self.initial_scale = initial_scale
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes one scale per channel."""
+        self.scale = self.add_weight(
+            name="scale",
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.Constant(self.initial_scale),
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the normalised features, same shape and dtype as `inputs`."""
+        # Squares overflow in half precision: the sum is taken in float32.
+        squares = tf.reduce_sum(
+            tf.square(tf.cast(inputs, tf.float32)), axis=-1, keepdims=True
+        )
+        factor = tf.cast(tf.math.rsqrt(squares + self.epsilon), inputs.dtype)
+        return inputs * factor * tf.cast(self.scale, inputs.dtype)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape of the output, that of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the layer."""
+        return {
+            **super().get_config(),
+            "initial_scale": self.initial_scale,
+            "epsilon": self.epsilon,
+        }
+
+
+def conv(
+    features: Any,
+    filters: int,
+    kernel: int,
+    name: str,
+    *,
+    strides: int = 1,
+    padding: int | str = "same",
+    dilation: int = 1,
+    activation: str | None = "relu",
+    use_bias: bool = True,
+) -> Any:
+    """Returns a convolution with the initial weights of SSD's new layers.
+
+    Weights are uniform in +-sqrt(3 / fan_in), biases zero.
+
+    Args:
+        features: Symbolic tensor [B, h, w, c].
+        filters: Number of output channels.
+        kernel: Side of the square kernel.
+        name: Name of the layer.
+        strides: Stride in both directions.
+        padding: A number of zeros on each of the four sides, as Caffe pads, or "same"
+            or "valid" in TensorFlow's sense. With stride 2 the two differ: "same" pads
+            an even map at the bottom and right only.
+        dilation: Distance between kernel taps.
+        activation: Name of a Keras activation, or None for a linear output.
+        use_bias: Whether there is a bias.
+    """
+    if isinstance(padding, int):
+        if padding:
+            features = keras.layers.ZeroPadding2D(padding, name=f"{name}_pad")(features)
+        padding = "valid"
+    return keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides=strides,
+        padding=padding,
+        dilation_rate=dilation,
+        activation=activation,
+        use_bias=use_bias,
+        kernel_initializer="lecun_uniform",
+        bias_initializer="zeros",
+        name=name,
+    )(features)
+
+
+def conv_bn_relu(
+    features: Any,
+    filters: int,
+    name: str,
+    *,
+    kernel: int = 3,
+    strides: int = 1,
+) -> Any:
+    """Returns convolution without bias, batch normalisation and ReLU.
+
+    The moving averages follow the batches quickly (momentum 0.95): a detector trained
+    for a few hundred steps only must already be usable for inference.
+
+    Args:
+        features: Symbolic tensor [B, h, w, c].
+        filters: Number of output channels.
+        name: Name of the convolution; the others append `_bn` and `_relu`.
+        kernel: Side of the square kernel.
+        strides: Stride in both directions, padding "same".
+    """
+    features = conv(
+        features,
+        filters,
+        kernel,
+        name,
+        strides=strides,
+        activation=None,
+        use_bias=False,
+    )
+    features = keras.layers.BatchNormalization(
+        momentum=0.95, epsilon=1e-3, name=f"{name}_bn"
+    )(features)
+    return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of models: one entry each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from ssdops.anchors import anchor_grid
+from ssdops.models.backbones import mobilenet_v1, small, vgg16
+from ssdops.models.spec import ModelSpec
+from ssdops.models.ssd import SSD
+from ssdops.models.weights import caffe, tflite_npz
+from ssdops.models.weights.arrays import Array, LoadReport, read_npz
+
+__all__ = [
+    "available_models",
+    "build_from_spec",
+    "build_from_weights",
+    "build_model",
+]
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How published weights of a model are read.
+
+    Attributes:
+        options: Arrays by name become the options of `build_model` that they imply.
+        load: Puts arrays by name into a model.
+    """
+
+    options: Callable[[Mapping[str, Array]], dict[str, Any]]
+    load: Callable[[SSD, Mapping[str, Array]], LoadReport]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """How a model is made.
+
+    Attributes:
+        spec: Keyword arguments `num_classes`, `anchors` (each optional) and the
+            model's own options become a specification.
+        network: A specification becomes the Keras network.
+        weights: Format of published weights, None if there are none.
+    """
+
+    spec: Callable[..., ModelSpec]
+    network: Callable[[ModelSpec], keras.Model]
+    weights: WeightFormat | None = None
+
+
+_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_npz)
+_TFLITE = WeightFormat(tflite_npz.inferred_options, tflite_npz.load_tflite_npz)
+
+_MODELS: dict[str, ModelEntry] = {
+    "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _CAFFE),
+    "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _CAFFE),
+    "ssd300_mobilenet_v1": ModelEntry(mobilenet_v1.spec, mobilenet_v1.network, _TFLITE),
+    "ssd_small": ModelEntry(small.spec, small.network),
+}
+
+
+def available_models() -> tuple[str, ...]:
+    """Returns the names that `build_model` knows."""
+    return tuple(_MODELS)
+
+
+def _entry(name: str) -> ModelEntry:
+    """Returns the table entry of a model."""
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}; known are {', '.join(_MODELS)}")
+    return _MODELS[name]
+
+
+def build_model(
+    name: str,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
+) -> SSD:
+    """Builds a detector with freshly initialised weights.
+
+    Args:
+        name: One of `available_models()`.
+        num_classes: Number of classes including the background; None for the number of
+            `class_names`, or the model's usual number.
+        class_names: Names of all classes, index 0 the background; None for numbers.
+        **options: `anchors` (a grid or the name of one) and the options of the model,
+            for example `image_size` and `width` of "ssd_small".
+
+    Raises:
+        ValueError: For an unknown model or option and values outside their range.
+    """
+    if num_classes is None and class_names is not None:
+        num_classes = len(class_names)
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    if isinstance(options.get("anchors"), str):
+        options["anchors"] = anchor_grid(options["anchors"])
+    return build_from_spec(_make_spec(name, **options), class_names)
+
+
+def _make_spec(name: str, **options: Any) -> ModelSpec:
+    """Returns the specification of a model, its options checked."""
+    try:
+        return _entry(name).spec(**options)
+    except TypeError as error:
+        raise ValueError(f"model {name} cannot take these options: {error}") from None
+
+
+def build_from_spec(spec: ModelSpec, class_names: Sequence[str] | None = None) -> SSD:
+    """Builds the detector that a specification describes, weights initialised.
+
+    Raises:
+        ValueError: For an unknown model name, options that the model does not have or
+            that are outside their range, or anchors that do not fit the network.
+    """
+    # A specification may come from a file; making it anew checks its options.
+    _make_spec(
+        spec.name, num_classes=spec.num_classes, anchors=spec.anchors, **spec.options
+    )
+    return SSD(spec, _entry(spec.name).network(spec), class_names)
+
+
+def build_from_weights(
+    name: str,
+    path: str | os.PathLike[str],
+    class_names: Sequence[str] | None = None,
+    **options: Any,
+) -> tuple[SSD, LoadReport]:
+    """Builds a detector to fit published weights, and loads them.
+
+    The number of classes and, where the model has one, the width are taken from the
+    shapes of the weights.
+
+    Args:
+        name: One of `available_models()` that has a format of published weights.
+        path: `.npz` file: tensors of TensorFlow Lite for "ssd300_mobilenet_v1", arrays
+            `<layer>|<blob>` for the VGG-16 models.
+        class_names: Names of all classes, index 0 the background; None for numbers.
+        **options: As for `build_model`; they go before what the weights imply.
+
+    Raises:
+        ValueError: For unreadable weights, weights of another model, or another number
+            of names than of classes.
+    """
+    entry = _entry(name)
+    if entry.weights is None:
+        raise ValueError(
+            f"model {name} has no published weights; load it from the folder where it "
+            f"was saved"
+        )
+    arrays = read_npz(path)
+    try:
+        options = {**entry.weights.options(arrays), **options}
+        if class_names is not None and len(class_names) != options["num_classes"]:
+            raise ValueError(
+                f"the weights predict {options['num_classes']} classes including the "
+                f"background, got {len(class_names)} names"
+            )
+        model = build_model(name, class_names=class_names, **options)
+        return model, entry.weights.load(model, arrays)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: a network with its anchors, classes and post-processing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ssdops.models.spec import ModelSpec
+from ssdops.ops import batched_nms, decode_boxes
+
+__all__ = ["SSD"]
+
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "model.weights.h5"
+FORMAT = "ssdops-model"
+FORMAT_VERSION = 1
+
+
+class SSD:
+    """A single-shot detector.
+
+    Attributes:
+        spec: Everything that fixes the detector except its weights.
+        network: Keras model from preprocessed images float32 [B, h, w, 3] to
+            `{"offsets": [B, A, 4], "logits": [B, A, C]}`.
+        anchors: float32 [A, 4], relative (ymin, xmin, ymax, xmax).
+        class_names: One name per class; index 0 is the background.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        network: keras.Model,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Joins a specification with its network.
+
+        Args:
+            spec: Specification.
+            network: Network that belongs to it.
+            class_names: Names of all classes including index 0; None for "background",
+                "class 1", "class 2", ...
+
+        Raises:
+            ValueError: If the number of names is not the number of classes, or the
+                outputs of the network do not have the shapes that the spec asks for.
+        """
+        if class_names is None:
+            class_names = (
+                "background",
+                *(f"class {index}" for index in range(1, spec.num_classes)),
+            )
+        if len(class_names) != spec.num_classes:
+            raise ValueError(
+                f"class_names must name all {spec.num_classes} classes with the "
+                f"background first, got {len(class_names)} names"
+            )
+        for key, width in (("offsets", 4), ("logits", spec.num_classes)):
+            expected = (None, spec.anchors.num_anchors, width)
+            if tuple(network.output[key].shape) != expected:
+                raise ValueError(
+                    f"network output {key!r} must have shape {expected}, got "
+                    f"{tuple(network.output[key].shape)}"
+                )
+        self.spec = spec
+        self.network = network
+        self.anchors = tf.constant(spec.anchors.boxes(), tf.float32)
+        self.class_names = tuple(str(name) for name in class_names)
+        self._graphs: dict[tuple[Any, ...], Any] = {}
+
+    def scores(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns class probabilities [B, A, C] from logits [B, A, C]."""
+        if self.spec.score_activation == "sigmoid":
+            return tf.sigmoid(logits)
+        return tf.nn.softmax(logits, axis=-1)
+
+    def _detection_graph(self, dtype: tf.DType, **options: Any) -> Any:
+        """Returns preprocessing, network and post-processing as one graph.
+
+        Args:
+            dtype: Dtype of the images.
+            **options: Of `batched_nms`.
+        """
+
+        def detections(images: tf.Tensor) -> Any:
+            outputs = self.network(self.spec.preprocessing(images), training=False)
+            boxes = decode_boxes(
+                outputs["offsets"], self.anchors, variances=self.spec.variances
+            )
+            return batched_nms(boxes, self.scores(outputs["logits"]), **options)
+
+        # One trace for every batch size.
+        images = tf.TensorSpec([None, *self.spec.image_size, 3], dtype)
+        return tf.function(detections, input_signature=[images], autograph=False)
+
+    def detect(
+        self,
+        images: Any,
+        *,
+        score_threshold: float = 0.01,
+        iou_threshold: float = 0.45,
+        pre_nms_top_k: int = 400,
+        max_detections: int = 200,
+    ) -> Any:
+        """Finds objects.
+
+        One graph serves all calls; it is traced again only for new thresholds, limits
+        or dtypes, not for every batch size. It keeps the implementation of the ops
+        that it was traced with.
+
+        Args:
+            images: RGB images [B, h, w, 3] with values in [0, 255], uint8 or floating,
+                of the spec's `image_size`.
+            score_threshold: Only scores above count.
+            iou_threshold: A box overlapping a better one of its class by more is
+                dropped.
+            pre_nms_top_k: Candidates per class and image that enter suppression.
+            max_detections: Detections kept per image.
+
+        Returns:
+            `ssdops.ops.Detections`: boxes [B, D, 4] relative (ymin, xmin, ymax, xmax),
+            unclipped; scores [B, D], sorted downwards; classes int32 [B, D];
+            num_detections int32 [B]. Unused rows are zero.
+
+        Raises:
+            ValueError: If the images do not have the shape the network takes, or
+                there are none (TensorFlow's convolutions fail on empty batches).
+        """
+        images = tf.convert_to_tensor(images)
+        expected = (*self.spec.image_size, 3)
+        shape = images.shape
+        if shape.rank != 4 or tuple(shape[1:]) != expected or shape[0] == 0:
+            raise ValueError(
+                f"images must have shape [B, {', '.join(map(str, expected))}] with at "
+                f"least one image, got {shape}"
+            )
+        options = {
+            "score_threshold": float(score_threshold),
+            "iou_threshold": float(iou_threshold),
+            "pre_nms_top_k": int(pre_nms_top_k),
+            "max_detections": int(max_detections),
+        }
+        key = (images.dtype, *options.values())
+        if key not in self._graphs:
+            self._graphs[key] = self._detection_graph(images.dtype, **options)
+        return self._graphs[key](images)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes the detector to `model.json` and `model.weights.h5`.
+
+        Each file is written beside its place and moved there when complete. Existing
+        files of these names are replaced, other files are left alone.
+
+        Args:
+            folder: Created if absent.
+
+        Returns:
+            The folder.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        partial = path / f"partial-{os.getpid()}.weights.h5"
+        try:
+            self.network.save_weights(partial)
+            os.replace(partial, path / WEIGHTS_FILE)
+            partial = path / f"partial-{os.getpid()}.json"
+            description = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "class_names": list(self.class_names),
+                "spec": self.spec.to_dict(),
+            }
+            partial.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
+            os.replace(partial, path / MODEL_FILE)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Import of weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+from ssdops.models.weights.arrays import LoadReport, read_npz
+from ssdops.models.weights.caffe import load_caffe_blobs, load_caffe_npz
+from ssdops.models.weights.tflite_npz import load_tflite_npz
+
+__all__ = [
+    "LoadReport",
+    "load_caffe_blobs",
+    "load_caffe_npz",
+    "load_tflite_npz",
+    "read_npz",
+]

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared parts of weight import: reading `.npz` files safely, and the report."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LoadReport", "assign_all", "checked_tensor", "read_npz"]
+
+MAX_NPZ_BYTES = 4 * 2**30
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What an import did, tensor by tensor.
+
+    Attributes:
+        loaded: Tensors of the file that were put into the model, with their shapes.
+        skipped: Tensors of the file that the model has no place for.
+        missing: Tensors of the model that the file does not have, in the shapes of the
+            file format; they keep their values.
+    """
+
+    loaded: Mapping[str, Shape] = field(default_factory=dict)
+    skipped: Mapping[str, Shape] = field(default_factory=dict)
+    missing: Mapping[str, Shape] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Returns the three numbers as a sentence."""
+        return (
+            f"{len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, "
+            f"{len(self.missing)} missing"
+        )
+
+
+def _check_header(path: Path, name: str, member: IO[bytes], size: int) -> None:
+    """Refuses an array whose header claims other bytes than the archive holds.
+
+    NumPy allocates what the header claims before it reads, so that a small file could
+    ask for any amount of memory.
+    """
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or claimed != size - member.tell():
+        raise ValueError(
+            f"{path} is damaged: array {name} of shape {list(shape)} and dtype {dtype} "
+            f"does not match its {size} stored bytes"
+        )
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Returns the arrays of a NumPy `.npz` archive by name.
+
+    Arrays of Python objects are refused, so that nothing in the file is executed; so
+    are archives that unpack to more than 4 GiB and headers that claim other sizes than
+    the archive holds.
+
+    Args:
+        path: File.
+
+    Raises:
+        ValueError: If the file is absent, not such an archive, truncated or damaged;
+            one sentence that names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if total > MAX_NPZ_BYTES:
+                raise ValueError(
+                    f"{path} unpacks to {total} bytes, more than the "
+                    f"{MAX_NPZ_BYTES} bytes that weights may have"
+                )
+            for member in members:
+                with archive.open(member) as stream:
+                    _check_header(path, member.filename, stream, member.file_size)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        reason: Exception = error
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = error
+    raise ValueError(
+        f"{path} is not a readable .npz file of arrays: "
+        f"{' '.join(str(reason).split())[:200]}"
+    ) from None
+
+
+def checked_tensor(name: str, value: Any, shape: Shape, layout: str) -> Array:
+    """Returns `value` as float32, checked to have a shape and finite values.
+
+    Args:
+        name: Name of the tensor, for messages.
+        value: Array-like.
+        shape: Shape that the model needs.
+        layout: What the dimensions mean, for messages.
+
+    Raises:
+        ValueError: For another shape, a dtype that is not a number, NaN or infinity.
+    """
+    array = np.asarray(value)
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(
+            f"{name} must have shape {list(shape)} ({layout}) for this model, got "
+            f"{list(array.shape)}"
+        )
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite numbers, got NaN or infinity")
+    return array
+
+
+def assign_all(pairs: Sequence[tuple[Any, Array]]) -> None:
+    """Puts values into Keras variables, after all of them were checked."""
+    for variable, value in pairs:
+        variable.assign(value)

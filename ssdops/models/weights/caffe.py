@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Import of weights that are stored by Caffe layer names and in Caffe's layouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ssdops.models.layers import L2Normalization
+from ssdops.models.ssd import SSD
+from ssdops.models.weights.arrays import (
+    Array,
+    LoadReport,
+    Shape,
+    assign_all,
+    checked_tensor,
+    read_npz,
+)
+
+__all__ = [
+    "blobs_from_arrays",
+    "inferred_options",
+    "load_caffe_blobs",
+    "load_caffe_npz",
+]
+
+
+def _expected(layer: Any) -> list[tuple[Any, Shape, str]]:
+    """Returns variable, Caffe shape and layout of every blob of a layer."""
+    if isinstance(layer, L2Normalization):
+        return [(layer.scale, tuple(layer.scale.shape), "channels")]
+    if isinstance(layer, keras.layers.Conv2D):
+        height, width, inputs, outputs = layer.kernel.shape
+        return [
+            (layer.kernel, (outputs, inputs, height, width), "out, in, height, width"),
+            (layer.bias, (outputs,), "out"),
+        ]
+    raise ValueError(
+        f"layer {layer.name} of type {type(layer).__name__} has no Caffe layout"
+    )
+
+
+def load_caffe_blobs(
+    model: SSD, blobs: Mapping[str, Sequence[Any]], strict: bool = True
+) -> LoadReport:
+    """Puts Caffe blobs into a model whose layers carry the same names.
+
+    Nothing is changed unless everything fits. The channel order of the first layer is
+    kept: official weights expect BGR, which the preprocessing of the VGG models gives.
+    The outputs of localization heads are reordered from Caffe's (x, y, w, h) to
+    (y, x, h, w).
+
+    Args:
+        model: A VGG-16 detector.
+        blobs: Per layer its blobs: a convolution has weights [out, in, h, w] and bias
+            [out] (dimensions of size 1 around it are ignored), a normalisation has
+            scales [channels].
+        strict: Whether layers on one side only are an error. Otherwise the model keeps
+            its values there, and the report tells.
+
+    Returns:
+        Tensors by name `<layer>|<blob>`, shapes in Caffe's layout.
+
+    Raises:
+        ValueError: For shapes that differ, values that are not finite, and with
+            `strict` for missing or unknown layers; the message names the tensor and
+            both shapes.
+    """
+    loaded: dict[str, Shape] = {}
+    missing: dict[str, Shape] = {}
+    pairs: list[tuple[Any, Array]] = []
+    known = {layer.name: layer for layer in model.network.layers if layer.weights}
+    for name, layer in known.items():
+        expected = _expected(layer)
+        present = blobs.get(name, ())
+        if len(present) > len(expected):
+            raise ValueError(
+                f"layer {name} takes {len(expected)} blobs, got {len(present)}"
+            )
+        for index, (variable, shape, layout) in enumerate(expected):
+            tensor = f"{name}|{index}"
+            if index >= len(present):
+                missing[tensor] = shape
+                continue
+            value = np.asarray(present[index])
+            if len(shape) == 1 and value.size == max(value.shape, default=0):
+                value = value.reshape(-1)
+            value = checked_tensor(tensor, value, shape, layout)
+            loaded[tensor] = shape
+            if name.endswith("_mbox_loc"):
+                value = _y_first(value)
+            pairs.append(
+                (variable, value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)
+            )
+    skipped = {
+        f"{name}|{index}": tuple(np.shape(value))
+        for name, values in blobs.items()
+        if name not in known
+        for index, value in enumerate(values)
+    }
+    if strict and (missing or skipped):
+        raise ValueError(
+            f"the weights do not fit model {model.spec.name}: "
+            f"{_listed('missing', missing)}, {_listed('unknown', skipped)}"
+        )
+    assign_all(pairs)
+    return LoadReport(loaded, skipped, missing)
+
+
+def _y_first(value: Array) -> Array:
+    """Returns a localization blob with output rows (x, y, w, h) as (y, x, h, w)."""
+    boxes = value.reshape(-1, 4, *value.shape[1:])
+    return boxes[:, [1, 0, 3, 2]].reshape(value.shape)
+
+
+def _listed(word: str, tensors: Mapping[str, Shape]) -> str:
+    """Returns the number of tensors and the first three with shapes."""
+    if not tensors:
+        return f"0 {word}"
+    names = [f"{name} {list(shape)}" for name, shape in list(tensors.items())[:3]]
+    rest = ", ..." if len(tensors) > len(names) else ""
+    return f"{len(tensors)} {word} ({', '.join(names)}{rest})"
+
+
+def blobs_from_arrays(arrays: Mapping[str, Array]) -> dict[str, list[Array]]:
+    """Groups arrays called `<layer>|<blob>` by layer, for example `conv1_1|0`.
+
+    Raises:
+        ValueError: For other names or gaps in the blob numbers.
+    """
+    numbered: dict[str, dict[int, Array]] = {}
+    for name, value in arrays.items():
+        layer, bar, index = name.rpartition("|")
+        if not bar or not layer or not index.isdecimal():
+            raise ValueError(
+                f'array names must be "<layer>|<blob>" such as "conv1_1|0", '
+                f"got {name!r}"
+            )
+        numbered.setdefault(layer, {})[int(index)] = value
+    for layer, blobs in numbered.items():
+        if sorted(blobs) != list(range(len(blobs))):
+            raise ValueError(
+                f"blobs of layer {layer} must be numbered from 0 without gaps, got "
+                f"{sorted(blobs)}"
+            )
+    return {
+        layer: [blobs[index] for index in range(len(blobs))]
+        for layer, blobs in numbered.items()
+    }
+
+
+def load_caffe_npz(
+    model: SSD, path: str | os.PathLike[str] | Mapping[str, Array], strict: bool = True
+) -> LoadReport:
+    """Puts the Caffe blobs of an `.npz` file into a model.
+
+    Args:
+        model: A VGG-16 detector.
+        path: File, or its arrays, called `<layer>|<blob>`.
+        strict: As for `load_caffe_blobs`.
+
+    Raises:
+        ValueError: As for `read_npz`, `blobs_from_arrays` and `load_caffe_blobs`.
+    """
+    arrays = path if isinstance(path, Mapping) else read_npz(path)
+    return load_caffe_blobs(model, blobs_from_arrays(arrays), strict)
+
+
+def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Returns the number of classes that the heads of stored weights predict.
+
+    Raises:
+        ValueError: If there is no pair of heads, or their sizes do not fit.
+    """
+    for name, value in arrays.items():
+        if not name.endswith("_mbox_loc|0"):
+            continue
+        conf = arrays.get(name.replace("_mbox_loc|0", "_mbox_conf|0"))
+        if conf is None or not value.ndim or not conf.ndim or not value.shape[0]:
+            continue
+        classes, rest = divmod(4 * conf.shape[0], value.shape[0])
+        if rest == 0:
+            return {"num_classes": classes}
+    raise ValueError(
+        "the weights have no fitting pair of arrays <layer>_mbox_loc|0 and "
+        "<layer>_mbox_conf|0, so they are not those of an SSD with Caffe names"
+    )

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Import of TensorFlow Lite tensors of the MobileNet-V1 SSD, stored as `.npz`.
+
+The arrays carry the tensor names of the `.tflite` file, dequantised to float32, in its
+layouts: convolutions [out, h, w, in], depthwise convolutions [1, h, w, channels]. Names
+with a bar, such as `<tensor>|q`, hold the raw integers beside them and are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from ssdops.boxes import yxyx_to_cyxhw
+from ssdops.models.ssd import SSD
+from ssdops.models.weights.arrays import (
+    Array,
+    LoadReport,
+    Shape,
+    assign_all,
+    checked_tensor,
+    read_npz,
+)
+
+__all__ = ["inferred_options", "load_tflite_npz"]
+
+_BACKBONE = re.compile(
+    r"FeatureExtractor/(?:MobilenetV1/)+(?P<layer>[^/]+)/(?P<rest>.+)"
+)
+_PREDICTOR = re.compile(
+    r"BoxPredictor_(?P<level>\d+)/(?P<head>BoxEncoding|Class)Predictor/(?P<rest>.+)"
+)
+_HEADS = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
+_FIRST_POINTWISE_CHANNELS = 64
+
+
+def _place(name: str, sources: list[str]) -> tuple[str, str] | None:
+    """Returns layer and "kernel" or "bias" for a tensor name, None if it is neither."""
+    if match := _BACKBONE.fullmatch(name):
+        layer = match["layer"]
+    elif (match := _PREDICTOR.fullmatch(name)) and int(match["level"]) < len(sources):
+        layer = f"{sources[int(match['level'])]}_{_HEADS[match['head']]}"
+    else:
+        return None
+    if match["rest"].endswith("_bias") or match["rest"].endswith("biases"):
+        return layer, "bias"
+    if "weights" in match["rest"]:
+        return layer, "kernel"
+    return None
+
+
+def _layout(layer: Any, part: str) -> tuple[Any, Shape, str, tuple[int, ...] | None]:
+    """Returns variable, stored shape, its meaning, and the permutation to Keras."""
+    if part == "bias":
+        return layer.bias, tuple(layer.bias.shape), "out", None
+    height, width, inputs, outputs = layer.kernel.shape
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        shape = (outputs, height, width, inputs)
+        return layer.kernel, shape, "1, height, width, channels", (1, 2, 3, 0)
+    shape = (outputs, height, width, inputs)
+    return layer.kernel, shape, "out, height, width, in", (1, 2, 3, 0)
+
+
+def load_tflite_npz(
+    model: SSD, path: str | os.PathLike[str] | Mapping[str, Array], strict: bool = True
+) -> LoadReport:
+    """Puts stored TensorFlow Lite tensors into a MobileNet-V1 SSD.
+
+    Nothing is changed unless everything fits. If the file holds `anchors` (centre y,
+    centre x, height, width), they must agree with those of the model within the
+    resolution of their quantisation.
+
+    Args:
+        model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
+        path: File, or its arrays by name.
+        strict: Whether tensors on one side only are an error. Otherwise the model
+            keeps its values there, and the report tells.
+
+    Returns:
+        Tensors by their name in the file, those missing by `<layer>/<variable>`.
+
+    Raises:
+        ValueError: For an unreadable file, shapes that differ, other anchors, and with
+            `strict` for missing or unknown tensors; the message names the tensor and
+            both shapes.
+    """
+    arrays = path if isinstance(path, Mapping) else read_npz(path)
+    layers = {layer.name: layer for layer in model.network.layers if layer.weights}
+    sources = [
+        name.removesuffix("_mbox_loc") for name in layers if name.endswith("_mbox_loc")
+    ]
+    open_places = {
+        (name, part): _layout(layer, part)
+        for name, layer in layers.items()
+        for part in ("kernel", "bias")
+    }
+    loaded: dict[str, Shape] = {}
+    skipped: dict[str, Shape] = {}
+    pairs: list[tuple[Any, Array]] = []
+    for name, value in arrays.items():
+        if "|" in name:
+            continue
+        if name == "anchors":
+            _check_anchors(model, value, arrays.get("anchors|scale_zp"))
+            continue
+        place = _place(name, sources)
+        if place is None or place not in open_places:
+            skipped[name] = tuple(value.shape)
+            continue
+        variable, shape, layout, order = open_places.pop(place)
+        checked = checked_tensor(name, value, shape, layout)
+        loaded[name] = shape
+        pairs.append((variable, checked if order is None else checked.transpose(order)))
+    missing = {
+        f"{layer}/{part}": shape
+        for (layer, part), (_, shape, *_) in open_places.items()
+    }
+    if strict and (missing or skipped):
+        raise ValueError(
+            f"the weights do not fit model {model.spec.name}: {len(missing)} tensors "
+            f"are missing {list(missing)[:3]}, {len(skipped)} are unknown "
+            f"{list(skipped)[:3]}"
+        )
+    assign_all(pairs)
+    return LoadReport(loaded, skipped, missing)
+
+
+def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> None:
+    """Compares stored anchors with those of the model."""
+    expected = yxyx_to_cyxhw(model.spec.anchors.boxes())
+    stored = checked_tensor("anchors", stored, expected.shape, "anchors, 4")
+    step = float(quantisation[0]) if quantisation is not None else 1e-5
+    difference = float(np.abs(stored - expected).max())
+    if difference > 0.51 * step:
+        raise ValueError(
+            f"anchors of the weights differ from those of model {model.spec.name} by "
+            f"{difference:.4f}, more than half a quantisation step of {step:.5f}"
+        )
+
+
+def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Returns depth multiplier and number of classes of stored weights.
+
+    Raises:
+        ValueError: If the tensors that tell are missing.
+    """
+    found: dict[tuple[str, str], Array] = {}
+    for name, value in arrays.items():
+        place = _place(name, ["first"]) if "|" not in name else None
+        if place is not None:
+            found[place] = value
+    try:
+        pointwise = found["Conv2d_1_pointwise", "bias"]
+        boxes = found["first_mbox_loc", "bias"]
+        classes = found["first_mbox_conf", "bias"]
+        num_classes = 4 * classes.shape[0] // boxes.shape[0]
+        channels = pointwise.shape[0]
+    except (KeyError, IndexError, ZeroDivisionError):
+        raise ValueError(
+            "the weights have no tensors FeatureExtractor/.../Conv2d_1_pointwise and "
+            "BoxPredictor_0/..., so they are not those of a MobileNet-V1 SSD"
+        ) from None
+    return {
+        "num_classes": num_classes,
+        "depth_multiplier": channels / _FIRST_POINTWISE_CHANNELS,
+    }
