@@ -37,7 +37,7 @@ def box_iou(
         has a batch dimension, with values in [0, 1]. A box whose ymax is not above
         its ymin, or xmax not above its xmin, is empty (so is one with a NaN): its
         IoU is 0. So is the IoU of a pair whose intersection underflows to no area
-        or overflows to infinity.
+        or overflows to infinity. TensorFlow's threads treat subnormal numbers as 0.
 
     Raises:
         ValueError: if a static shape or a dtype does not fit.

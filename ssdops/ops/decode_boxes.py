@@ -30,7 +30,8 @@ def decode_boxes(
 
     Args:
         offsets: floating tensor of shape `[..., A, 4]`: `(ty, tx, th, tw)`.
-        anchors: same dtype, shape `[A, 4]`, corners `(ymin, xmin, ymax, xmax)`.
+        anchors: same dtype, shape `[A, 4]`, corners `(ymin, xmin, ymax, xmax)` whose
+            sums and differences are finite.
         variances: 4 positive numbers for `(ty, tx, th, tw)`.
         implementation: `"auto"`, `"native"` or `"reference"`.
         name: optional name for the op.
@@ -38,8 +39,8 @@ def decode_boxes(
     Returns:
         Tensor of the shape and dtype of `offsets`: corners in the unit of the
         anchors. What overflows is limited to the largest finite number of the
-        dtype, so finite anchors and offsets give finite boxes, also for empty and
-        inverted anchors; a NaN goes through.
+        dtype, so finite offsets give finite boxes, also for empty and inverted
+        anchors; a NaN goes through.
 
     Raises:
         ValueError: if a static shape, a dtype or the variances do not fit.

@@ -22,7 +22,7 @@ class AnchorMatches(NamedTuple):
             negative anchor, or -2 for one that is ignored.
         matched_iou: `[B, A]`, dtype of the anchors, in [0, 1]; IoU with the matched
             ground truth, for other anchors the best IoU with any real ground truth
-            (0 where none is above 1e-6).
+            (0 where none is above 1e-6, and for anchors that take no part).
     """
 
     matched_gt: tf.Tensor
@@ -57,9 +57,9 @@ def match_anchors(
         gt_labels: int32 tensor of shape `[B, G]`: class ids from 1; 0 is a padding
             row, -1 (and any negative number) marks an ignore region.
         iou_threshold: number in [0, 1] for the per-anchor step, inclusive.
-        negative_threshold: number in [0, `iou_threshold`]; an unmatched anchor whose
-            best IoU is at least this much is ignored instead of negative. None
-            means `iou_threshold`: no anchor is ignored for that reason.
+        negative_threshold: number in [0, `iou_threshold`); an unmatched anchor whose
+            best IoU is above 0 and at least this much is ignored instead of negative.
+            None, or `iou_threshold` itself: no anchor is ignored for that reason.
         ignore_threshold: number in [0, 1]; an unmatched anchor is ignored if the
             part of its area inside one ignore region is at least this much
             (intersection over the area of the anchor).
