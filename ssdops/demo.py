@@ -19,6 +19,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ssdops import __version__
+from ssdops._implementation import requested_implementation
+from ssdops._loader import not_supported_reasons
 from ssdops.data import DIGIT_NAMES, SceneSettings, compose_digit_scenes, read_voc
 from ssdops.evaluation import VocResult, evaluate
 from ssdops.files import write_json
@@ -154,9 +156,9 @@ def _compose(folder: Path, settings: DemoSettings, console: Console) -> None:
 def _metrics(
     result: VocResult, class_names: tuple[str, ...], settings: DemoSettings
 ) -> dict[str, Any]:
-    from ssdops._loader import not_supported_reasons  # noqa: PLC0415
-
-    native = not not_supported_reasons("match_anchors", "float32")
+    native = requested_implementation() != "reference" and not not_supported_reasons(
+        "match_anchors", "float32"
+    )
     return {
         "map_50": result.mean,
         "ap_50": {

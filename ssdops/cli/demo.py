@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-INTERRUPTED = 130  # the exit status of a program that SIGINT has ended
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def demo(
@@ -37,7 +39,26 @@ def demo(
     """
     from rich.console import Console
 
+    from ssdops.cli.quiet import start_tensorflow
+
     console = Console()
+    try:
+        start_tensorflow()
+        _demo(output, seed, steps, train_scenes, test_scenes, restart, console)
+    except KeyboardInterrupt:
+        console.print("\nStopped. Run the same command to go on.")
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _demo(
+    output: Path,
+    seed: int,
+    steps: int,
+    train_scenes: int,
+    test_scenes: int,
+    restart: bool,
+    console: Console,
+) -> None:
     from ssdops.demo import DemoSettings, run_demo
     from ssdops.training import ConfigMismatchError, TrainingInterrupted
 
@@ -60,7 +81,4 @@ def demo(
             " --restart to begin anew.",
             highlight=False,
         )
-        raise typer.Exit(INTERRUPTED) from None
-    except KeyboardInterrupt:
-        console.print("\nStopped. Run the same command to go on.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(128 + interrupted.signal) from None

@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from rich.console import Console
     from rich.table import Table
 
     from ssdops.models import SSD
 
-__all__ = ["detect", "detect_photo", "load_detector", "output_name", "read_class_names"]
+__all__ = [
+    "detect",
+    "detect_photo",
+    "enlarged",
+    "load_detector",
+    "output_name",
+    "read_class_names",
+]
 
 UNUSED_NAME = "???"
 MAX_LABELS_BYTES = 4 * 2**20
+MIN_PICTURE_SIDE = 384
+MAX_ENLARGED_SIDE = 2048
 
 
 def detect(
@@ -55,7 +66,10 @@ def detect(
     ] = 100,
     output: Annotated[
         Path,
-        typer.Option(help="Folder for the annotated pictures NAME_detections.jpg."),
+        typer.Option(
+            help="Folder for the annotated pictures NAME_detections.jpg; those of "
+            "small photos are enlarged."
+        ),
     ] = Path("detections"),
     json_file: Annotated[
         Path | None,
@@ -66,10 +80,12 @@ def detect(
     from rich.console import Console
     from rich.progress import track
 
+    from ssdops.cli.quiet import start_tensorflow
     from ssdops.files import write_atomically, write_json
     from ssdops.image_io import load_image
     from ssdops.visualization import draw_detections
 
+    start_tensorflow()
     console = Console()
     try:
         detector = load_detector(model, weights, labels)
@@ -99,7 +115,7 @@ def detect(
             )
             target = output_name(output, photo, reserved)
             picture = draw_detections(
-                image,
+                enlarged(image),
                 [entry["relative_box"] for entry in found],
                 [entry["label"] for entry in found],
                 class_names=detector.class_names,
@@ -135,6 +151,18 @@ def detect(
     if failed:
         _complain(f"{failed} of {len(photos)} photos could not be processed")
         raise typer.Exit(1)
+
+
+def enlarged(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns a small image larger by a whole factor, so that names are readable.
+
+    Args:
+        image: uint8 [H, W, 3].
+    """
+    factor = max(1, round(MIN_PICTURE_SIDE / min(image.shape[:2])))
+    # An image with one very short side would grow without limit in the other.
+    factor = min(factor, max(1, MAX_ENLARGED_SIDE // max(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _say(console: Console, line: str) -> None:

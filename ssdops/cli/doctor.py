@@ -24,8 +24,10 @@ def doctor(
     The exit status is 0 if the native ops are active and 1 if plain TensorFlow
     replaces them.
     """
+    from ssdops.cli.quiet import start_tensorflow
     from ssdops.diagnostics import diagnose
 
+    start_tensorflow()
     report = diagnose()
     if json:
         print(json_module.dumps(report.to_dict(), indent=2))

@@ -31,6 +31,8 @@ from ssdops.data.records import Dataset, Record
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 _BACKGROUND = "background"
 _JPEG_QUALITY = 92
+_EXIF_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class DroppedObjectsWarning(UserWarning):
@@ -195,7 +197,7 @@ def _read_annotation(
         root = parse(path).getroot()
     except DefusedXmlException as error:
         raise ValueError(f"{path}: refused, {type(error).__name__}: {error}") from None
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise ValueError(f"{path}: not well-formed XML: {error}") from None
     if root is None or root.tag != "annotation":
         found = "nothing" if root is None else f"<{root.tag}>"
@@ -260,10 +262,12 @@ def _image_path(folder: Path, name: str, file_name: str | None) -> Path:
 
 
 def _image_size(path: Path) -> tuple[float, float]:
-    """Width and height from the header of an image file."""
+    """Width and height of an image file as it is shown, from its header."""
     try:
         with Image.open(path) as image:
-            return float(image.width), float(image.height)
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
+            width, height = float(image.width), float(image.height)
+            return (height, width) if turned else (width, height)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image: {error}") from None
 

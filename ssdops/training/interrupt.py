@@ -16,11 +16,11 @@ class StopRequest:
     cannot be caught, nothing changes.
 
     Attributes:
-        received: whether a signal has come.
+        received: number of the signal that has come; 0 if none has.
     """
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = 0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -32,8 +32,8 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.received = True
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
         self._restore()
 
     def _restore(self) -> None:

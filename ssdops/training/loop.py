@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -39,16 +40,18 @@ class TrainingInterrupted(Exception):  # noqa: N818 - not an error
     Attributes:
         step: number of steps done.
         folder: run folder with the checkpoint and the model.
+        signal: number of the signal that asked for it.
     """
 
-    def __init__(self, step: int, folder: Path) -> None:
+    def __init__(self, step: int, folder: Path, signal: int) -> None:
         super().__init__(f"stopped after step {step}; saved in {folder}")
         self.step = step
         self.folder = folder
+        self.signal = signal
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the last checkpoint is intact."""
+    """The loss or its gradient became NaN or infinite; the checkpoint is intact."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,9 @@ def train(
 
 
 def _remove_run(folder: Path) -> None:
+    # A folder without a run may have folders of the same names that are not ours.
+    if not (folder / CONFIG_FILE).exists():
+        return
     for name in (CONFIG_FILE, TRAINING_LOG, EVALUATION_LOG):
         (folder / name).unlink(missing_ok=True)
     for name in (CHECKPOINTS, MODEL):
@@ -189,7 +195,9 @@ class _Run:
             progress = RunProgress(self._console, config.steps, self._step)
             with StopRequest() as stop, progress:
                 self._steps(iter(batches), stop, progress)
-            self._model.save(self._folder / MODEL)
+        # Also when nothing was left to do: the last call may have been killed just
+        # before it came here.
+        self._model.save(self._folder / MODEL)
         return TrainingResult(
             steps=self._step,
             first_step=self._first_step,
@@ -205,10 +213,12 @@ class _Run:
             batch = next(batches)
             learning_rate = float(self._optimizer.learning_rate)
             losses = train_step(batch["images"], batch["gt_boxes"], batch["gt_labels"])
+            total, localization, confidence, norm = (float(x) for x in losses)
+            if not (math.isfinite(total) and math.isfinite(norm)):
+                raise NonFiniteLossError(
+                    self._describe(batch, total, norm, learning_rate)
+                )
             self._step += 1
-            total, localization, confidence = (float(x) for x in losses)
-            if not tf.math.is_finite(total):
-                raise NonFiniteLossError(self._describe(batch, total, learning_rate))
             if self._step % _LOG_EVERY == 0 or self._step == config.steps:
                 now = time.monotonic()
                 steps_per_s = (self._step - window_step) / (now - window_start)
@@ -237,7 +247,7 @@ class _Run:
                 self._manager.save(self._step)
             if stop.received and not last:
                 self._model.save(self._folder / MODEL)
-                raise TrainingInterrupted(self._step, self._folder)
+                raise TrainingInterrupted(self._step, self._folder, stop.received)
 
     def _evaluate(self, progress: RunProgress) -> None:
         if self._evaluation_data is None:
@@ -246,25 +256,28 @@ class _Run:
         self._evaluations.append(self._step, result.mean)
         progress.message(f"step {self._step}: mAP@0.5 {result.mean:.4f}")
 
-    def _describe(self, batch: Any, total: float, learning_rate: float) -> str:
+    def _describe(
+        self, batch: Any, total: float, norm: float, learning_rate: float
+    ) -> str:
         records = self._train_data.records
         images = [records[i].image_id for i in batch["indices"].numpy()]
         return (
-            f"the loss is {total} at step {self._step} (learning rate"
-            f" {learning_rate:.3g}, images {', '.join(images)}); the last checkpoint is"
+            f"the loss is {total} and the norm of its gradient {norm} at step"
+            f" {self._step + 1} (learning rate {learning_rate:.3g}, images"
+            f" {', '.join(images)}); the last checkpoint is"
             f" {self._manager.latest_checkpoint}"
         )
 
 
 def _train_step(
     model: SSD, optimizer: keras.optimizers.Optimizer, config: TrainingConfig
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """One step as a graph: images, gt_boxes, gt_labels to the three losses."""
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """One step as a graph: a batch to the three losses and the gradient's norm."""
     variables = model.network.trainable_variables
 
     def step(
         images: tf.Tensor, gt_boxes: tf.Tensor, gt_labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         targets = assign_targets(
             model.anchors,
             gt_boxes,
@@ -283,10 +296,10 @@ def _train_step(
                 score_activation=model.spec.score_activation,
             )
         gradients = tape.gradient(loss.total, variables)
-        # Weights that a NaN has reached cannot be saved any more: leave them.
-        finite = tf.math.is_finite(loss.total)
-        if tf.reduce_all(finite):
+        norm = tf.linalg.global_norm(gradients)
+        # Weights that a NaN has reached cannot be mended: leave them alone.
+        if tf.math.is_finite(loss.total) & tf.math.is_finite(norm):
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss.total, loss.localization, loss.confidence
+        return loss.total, loss.localization, loss.confidence, norm
 
     return tf.function(step)  # type: ignore[no-any-return]

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from ssdops.training.targets import Targets
 
-# Caffe computes -ln(max(p, FLT_MIN)): candidates beyond this are equally hard.
+# Caffe computes -ln(max(p, FLT_MIN)) of a softmax: candidates beyond this are equally
+# hard.
 _HARDEST = 87.33655
 
 
@@ -85,8 +86,11 @@ def multibox_loss(
         losses = tf.reduce_sum(
             tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits), -1
         )
+    hardness = losses
+    if score_activation == "softmax":
+        hardness = tf.minimum(losses, tf.constant(_HARDEST, dtype))
     mined = mine_hard_negatives(
-        losses, targets.positive, targets.negative, negative_ratio=negative_ratio
+        hardness, targets.positive, targets.negative, negative_ratio=negative_ratio
     )
     # where, not a product: an infinite loss of an anchor that is left out is no NaN.
     counted = targets.positive | mined
@@ -122,17 +126,18 @@ def mine_hard_negatives(
         bool `[B, A]`. Equal losses are chosen in the order of the anchors.
 
     Raises:
-        ValueError: if `negative_ratio` is negative or NaN.
+        ValueError: if `negative_ratio` is negative or not finite.
 
     Not differentiable; deterministic.
     """
-    if not negative_ratio >= 0:
-        raise ValueError(f"negative_ratio must be at least 0, got {negative_ratio}")
+    if not 0 <= negative_ratio < float("inf"):
+        raise ValueError(
+            f"negative_ratio must be finite and at least 0, got {negative_ratio}"
+        )
     losses = tf.stop_gradient(_at_least_float32(losses))
     positive = tf.convert_to_tensor(positive)
     negative = tf.convert_to_tensor(negative)
-    hardness = tf.minimum(losses, tf.constant(_HARDEST, losses.dtype))
-    hardness = tf.where(negative, hardness, tf.constant(-1.0, losses.dtype))
+    hardness = tf.where(negative, losses, tf.constant(-float("inf"), losses.dtype))
     num_positives = tf.reduce_sum(tf.cast(positive, losses.dtype), axis=-1)
     wanted = tf.cast(tf.floor(num_positives * negative_ratio), tf.int32)
     available = tf.reduce_sum(tf.cast(negative, tf.int32), axis=-1)

@@ -61,11 +61,14 @@ def assign_targets(
         iou_threshold=iou_threshold,
         negative_threshold=negative_threshold,
     )
+    # One more row, so that there is something to gather without ground truth.
+    gt_boxes = tf.pad(gt_boxes, [[0, 0], [0, 1], [0, 0]])
+    gt_labels = tf.pad(gt_labels, [[0, 0], [0, 1]])
     positive = matched_gt >= 0
     # Any row serves where there is no match; its values are replaced below.
     row = tf.maximum(matched_gt, 0)
-    boxes = tf.gather(tf.convert_to_tensor(gt_boxes), row, batch_dims=1)
-    labels = tf.gather(tf.convert_to_tensor(gt_labels), row, batch_dims=1)
+    boxes = tf.gather(gt_boxes, row, batch_dims=1)
+    labels = tf.gather(gt_labels, row, batch_dims=1)
     offsets = encode_boxes(boxes, anchors, variances=variances)
     return Targets(
         classes=tf.where(positive, labels, BACKGROUND_CLASS),

@@ -21,6 +21,7 @@ from ssdops.anchors import AnchorGrid, anchor_grid, anchor_grid_names
 from ssdops.cli import app
 from ssdops.cli.detect import (
     detect_photo,
+    enlarged,
     load_detector,
     output_name,
     read_class_names,
@@ -250,6 +251,27 @@ def test_detect_photo_scales_to_the_photo(saved: Path) -> None:
         np.testing.assert_allclose(entry["box"], expected)
         assert min(entry["relative_box"]) >= 0
         assert max(entry["relative_box"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((128, 128), (384, 384)),
+        ((375, 500), (375, 500)),
+        ((100, 90), (400, 360)),
+        ((1, 900), (2, 1800)),
+        ((1, 5000), (1, 5000)),
+        ((3000, 2000), (3000, 2000)),
+    ],
+)
+def test_pictures_of_small_photos_are_enlarged(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    larger = enlarged(image)
+    assert larger.shape == (*expected, 3)
+    factor = expected[0] // size[0]
+    np.testing.assert_array_equal(larger[::factor, ::factor], image)
 
 
 def test_names_with_markup_are_printed_as_they_are(

@@ -162,8 +162,8 @@ def evaluate_files(
         by_image[image][0].extend(rows)
     for image, rows in found.items():
         by_image[image][1].extend(rows)
-    for gt, det in by_image.values():
-        det = [row for row in det if row[0] in ids]
+    for gt, all_found in by_image.values():
+        det = [row for row in all_found if row[0] in ids]
         evaluator.update(
             [to_corners(row[2:6]) for row in det],
             [float(row[1]) for row in det],

@@ -30,12 +30,9 @@ def test_types_are_packed() -> None:
 
 
 def test_only_the_package_is_installed() -> None:
+    ours = re.compile(r"ssdops(-[\d.]+\.dist-info)?$|\.\.$|__editable__|__pycache__$")
     tops = {path.split("/")[0] for path in installed()}
-    unexpected = {
-        top
-        for top in tops
-        if not re.match(r"ssdops(-[\d.]+\.dist-info)?$|\.\.$|__editable__", top)
-    }
+    unexpected = {top for top in tops if not ours.match(top)}
     assert not unexpected
 
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records refuse what nothing behind a reader could use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ssdops.data import Dataset, Record
+
+
+def make_record(count=1, **changes):
+    values = {
+        "image": np.zeros((4, 4, 3), np.uint8),
+        "boxes": np.tile(np.array([[0, 0, 1, 1]], np.float32), (count, 1)),
+        "labels": np.ones(count, np.int32),
+        "difficult": np.zeros(count, bool),
+        "image_id": "picture",
+    }
+    return Record(**{**values, **changes})
+
+
+def test_a_record_may_be_empty():
+    data = Dataset([make_record(0)], ("background", "a"))
+    assert (len(data), data.num_objects, data.num_classes) == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.array([1, 1], np.int32)}, "labels"),
+        ({"labels": np.array([1.0], np.float32)}, "labels"),
+        ({"labels": np.array([0], np.int32)}, "at least 1"),
+        ({"boxes": np.array([[0, 0, 0, 1]], np.float32)}, "area"),
+        ({"boxes": np.array([[0.5, 0, 0.2, 1]], np.float32)}, "area"),
+        ({"boxes": np.array([[np.nan, 0, 1, 1]], np.float32)}, "area"),
+        ({"boxes": np.array([[0, 0, 1]], np.float32)}, "boxes"),
+        ({"difficult": np.zeros(1, np.int32)}, "difficult"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make_record(**changes)
+    assert "picture" in str(error.value)
+
+
+def test_every_label_needs_a_name():
+    with pytest.raises(ValueError, match="picture"):
+        Dataset([make_record(labels=np.array([2], np.int32))], ("background", "a"))

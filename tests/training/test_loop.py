@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: learns, resumes exactly, stops on request, fails clearly."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ssdops.data import Dataset, Record
+from ssdops.evaluation import evaluate
+from ssdops.models import build_model, load_model
+from ssdops.training import (
+    ConfigMismatchError,
+    NonFiniteLossError,
+    TrainingConfig,
+    TrainingInterrupted,
+    loop,
+    read_log,
+    train,
+)
+
+NAMES = ("background", "red", "blue")
+CONFIG = TrainingConfig(
+    steps=12,
+    batch_size=4,
+    warmup_steps=2,
+    evaluate_every=100,
+    checkpoint_every=5,
+    seed=3,
+)
+
+
+def make_dataset(count: int = 6) -> Dataset:
+    """Grey pictures with one red and, in every second one, one blue square."""
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(count):
+        image = np.full((64, 64, 3), 120, np.uint8)
+        boxes, labels = [], []
+        for label, channel in ((1, 0), (2, 2))[: 1 + i % 2]:
+            side = int(rng.integers(16, 26))
+            top = int(rng.integers(0, 64 - side))
+            left = int(rng.integers(0, 6)) + (32 if label == 2 else 0)
+            image[top : top + side, left : left + side] = 0
+            image[top : top + side, left : left + side, channel] = 255
+            boxes.append([top, left, top + side, left + side])
+            labels.append(label)
+        records.append(
+            Record(
+                image=image,
+                boxes=np.array(boxes, np.float32) / 64,
+                labels=np.array(labels, np.int32),
+                difficult=np.zeros(len(labels), bool),
+                image_id=f"picture{i}",
+            )
+        )
+    return Dataset(records, NAMES)
+
+
+DATA = make_dataset()
+
+
+def run(folder, config=CONFIG, *, first_weights=1, data=DATA, **options):
+    keras.utils.set_random_seed(first_weights)
+    model = build_model("ssd_small", class_names=NAMES, image_size=(64, 64), width=0.25)
+    output = io.StringIO()
+    console = Console(file=output, width=200)
+    result = train(model, data, config, folder, console=console, **options)
+    return model, result, output.getvalue()
+
+
+def weights(model):
+    return np.concatenate([np.ravel(value) for value in model.network.get_weights()])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of all steps, which others must equal."""
+    folder = tmp_path_factory.mktemp("whole")
+    model, _, _ = run(folder)
+    return folder, weights(model)
+
+
+def call_at_step(monkeypatch, number, action):
+    """Makes `action(arguments)` happen just before a step; it may return others."""
+    original = loop._train_step
+
+    def patched(*arguments):
+        step, done = original(*arguments), [0]
+
+        def counted(*values):
+            done[0] += 1
+            return step(*(action(values) or values if done[0] == number else values))
+
+        return counted
+
+    monkeypatch.setattr(loop, "_train_step", patched)
+
+
+def test_a_few_pictures_are_learnt_by_heart(tmp_path):
+    config = replace(CONFIG, steps=250, learning_rate=5e-3, warmup_steps=10)
+    model, result, _ = run(tmp_path, config)
+    rows = read_log(tmp_path / loop.TRAINING_LOG)
+    assert rows[-1]["loss"] < 0.1
+    assert rows[-1]["loss"] < rows[0]["loss"] / 20
+    assert evaluate(model, DATA).mean > 0.99
+    assert (result.steps, result.first_step) == (250, 0)
+    saved = load_model(tmp_path / loop.MODEL)
+    assert saved.class_names == NAMES
+    np.testing.assert_array_equal(weights(saved), weights(model))
+
+
+def test_the_same_run_twice_gives_the_same_weights(tmp_path, whole):
+    model, _, _ = run(tmp_path)
+    np.testing.assert_array_equal(weights(model), whole[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_the_run_can_be_resumed(
+    tmp_path, whole, monkeypatch, number
+):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        call_at_step(patch, 7, lambda _: os.kill(os.getpid(), number))
+        with pytest.raises(TrainingInterrupted) as stopped:
+            run(tmp_path)
+    assert stopped.value.step == 7
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    load_model(tmp_path / loop.MODEL)
+    # Other first weights: everything must come from the checkpoint.
+    model, result, text = run(tmp_path, first_weights=2)
+    assert result.first_step == 7
+    assert "after step 7" in text
+    np.testing.assert_array_equal(weights(model), whole[1])
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        call_at_step(patch, 9, die)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    model, result, _ = run(tmp_path)
+    assert result.first_step == 5
+    np.testing.assert_array_equal(weights(model), whole[1])
+    assert [row["step"] for row in read_log(tmp_path / loop.TRAINING_LOG)] == [10, 12]
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    model, result, _ = run(tmp_path, first_weights=2)
+    assert (result.first_step, result.steps) == (12, 12)
+    np.testing.assert_array_equal(weights(model), whole[1])
+
+
+def test_a_run_killed_after_its_last_checkpoint_still_gives_the_model(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / loop.MODEL)
+    run(tmp_path)
+    np.testing.assert_array_equal(weights(load_model(tmp_path / loop.MODEL)), whole[1])
+
+
+def test_restart_begins_anew(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    model, result, _ = run(tmp_path, restart=True)
+    assert result.first_step == 0
+    np.testing.assert_array_equal(weights(model), whole[1])
+    assert [row["step"] for row in read_log(tmp_path / loop.TRAINING_LOG)] == [10, 12]
+
+
+def test_restart_leaves_folders_that_are_no_run_alone(tmp_path):
+    mine = tmp_path / loop.MODEL / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    run(tmp_path, replace(CONFIG, steps=3), restart=True)
+    assert mine.read_text() == "mine"
+
+
+def test_other_settings_do_not_resume(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    before = sorted(path.name for path in (tmp_path / loop.CHECKPOINTS).iterdir())
+    with pytest.raises(ConfigMismatchError, match="seed was 3 and is 4 now"):
+        run(tmp_path, replace(CONFIG, seed=4))
+    after = sorted(path.name for path in (tmp_path / loop.CHECKPOINTS).iterdir())
+    assert before == after
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
+    tmp_path, whole, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        call_at_step(
+            patch, 8, lambda v: (np.full(v[0].shape, np.nan, np.float32), *v[1:])
+        )
+        # Another signature than uint8 images: the step is traced once more.
+        with pytest.raises(NonFiniteLossError, match=r"step 8.*picture") as error:
+            run(tmp_path)
+    assert "ckpt-5" in str(error.value)
+    model, result, _ = run(tmp_path)
+    assert result.first_step == 5
+    np.testing.assert_array_equal(weights(model), whole[1])
+
+
+def test_logs_and_settings_are_written(tmp_path):
+    config = replace(CONFIG, evaluate_every=6)
+    run(tmp_path, config, evaluation_data=DATA)
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 12
+    evaluations = read_log(tmp_path / loop.EVALUATION_LOG)
+    assert [row["step"] for row in evaluations] == [6, 12]
+    assert all(0 <= row["map_50"] <= 1 for row in evaluations)
+    for row in read_log(tmp_path / loop.TRAINING_LOG):
+        assert row["loss"] == pytest.approx(
+            row["localization"] + row["confidence"], rel=1e-4
+        )
+        assert row["images_per_s"] > 0
+
+
+def test_pictures_without_objects_are_no_problem(tmp_path):
+    empty = [
+        replace(
+            record,
+            boxes=np.zeros((0, 4), np.float32),
+            labels=np.zeros(0, np.int32),
+            difficult=np.zeros(0, bool),
+        )
+        for record in DATA.records
+    ]
+    run(tmp_path, replace(CONFIG, steps=3), data=Dataset(empty, NAMES))
+    assert read_log(tmp_path / loop.TRAINING_LOG)[-1]["loss"] == 0
+
+
+def test_model_and_data_must_have_the_same_number_of_classes(tmp_path):
+    data = Dataset(DATA.records, (*NAMES, "green"))
+    with pytest.raises(ValueError, match=r"3 classes.*4"):
+        run(tmp_path, data=data)
+    assert not any(tmp_path.iterdir())
