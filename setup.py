@@ -159,7 +159,6 @@ setup(
             "clang-format==23.1.5",
             "clang-tidy==23.1.4",
             "codespell>=2.4",
-            "import-linter>=2.3",
             "mypy==2.4.1",
             "ruff==0.17.6",
         ],
