@@ -55,7 +55,9 @@ class CMakeBuild(build_ext):
         if cmake is None:
             self.give_up(package, "CMake was not found")
             return
-        discard_foreign_cache(build, f"{sys.executable} {cmake}")
+        # CMake remembers its compiler, whatever the environment says later.
+        compilers = [os.environ.get(name, "") for name in ("CC", "CXX", "CXXFLAGS")]
+        discard_foreign_cache(build, " ".join([sys.executable, cmake, *compilers]))
         configure = [cmake, "-S", str(ROOT), "-B", str(build)]
         if importlib.util.find_spec("ninja") or shutil.which("ninja"):
             configure += ["-G", "Ninja"]

@@ -176,7 +176,7 @@ def _metrics(
 
 
 def _table(result: VocResult, class_names: tuple[str, ...]) -> Table:
-    table = Table(title="Average precision at IoU 0.5, held-out scenes")
+    table = Table(title="AP at IoU 0.5, held-out scenes")
     table.add_column("class")
     for name in ("objects", "detections", "AP"):
         table.add_column(name, justify="right")

@@ -61,6 +61,7 @@ class RunProgress:
             self._console.print(
                 f"step {step}/{self._total}  {text}  {remaining_seconds:.0f} s left",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def message(self, text: str) -> None:
