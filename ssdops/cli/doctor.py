@@ -27,7 +27,11 @@ def doctor(
     from ssdops.cli.quiet import start_tensorflow
     from ssdops.diagnostics import diagnose
 
-    start_tensorflow()
+    try:
+        start_tensorflow()
+    except ImportError as error:
+        print(f"TensorFlow cannot be imported, so no ssdops op can run: {error}")
+        raise typer.Exit(1) from None
     report = diagnose()
     if json:
         print(json_module.dumps(report.to_dict(), indent=2))

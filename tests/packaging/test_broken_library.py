@@ -178,6 +178,17 @@ def test_doctor_on_a_whole_installation(package: Path) -> None:
         assert word in text
 
 
+def test_doctor_without_tensorflow(package: Path) -> None:
+    fake = package.parent / "tensorflow"
+    fake.mkdir()
+    (fake / "__init__.py").write_text("raise ImportError('there is none here')")
+    result = run(package, "-m", "ssdops", "doctor")
+    assert result.returncode == 1
+    assert "TensorFlow cannot be imported" in result.stdout
+    assert "there is none here" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
 def test_the_binding_works_without_tensorflow(package: Path) -> None:
     program = """
 import sys
