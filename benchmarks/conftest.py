@@ -28,7 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def threads(request: pytest.FixtureRequest) -> None:
     """Give TensorFlow `$SSDOPS_BENCHMARK_THREADS` threads (1), if times are taken."""
-    if request.config.getoption("benchmark_disable", False):
+    option = request.config.getoption
+    if option("benchmark_disable", False) and not option("benchmark_enable", False):
         return
     import tensorflow as tf  # noqa: PLC0415 - not needed to collect anything
 
