@@ -17,13 +17,13 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
     Args:
         path: Final place; folders above it are created, an old file is replaced.
-        write: Writes to the path it is given, which has the suffix of `path`.
+        write: Writes to the path it is given, whose name ends like that of `path`.
 
     Raises:
         OSError: If the place cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         write(partial)
         os.replace(partial, path)

@@ -90,6 +90,9 @@ def detect(
     try:
         detector = load_detector(model, weights, labels)
         output.mkdir(parents=True, exist_ok=True)
+        if json_file is not None:
+            # Before the photos: nothing found may be lost to a place like this.
+            write_json(json_file, [])
     except (OSError, ValueError) as error:
         _complain(error)
         raise typer.Exit(1) from None
@@ -144,7 +147,7 @@ def detect(
     if json_file is not None:
         try:
             write_json(json_file, results)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             _complain(error)
             raise typer.Exit(1) from None
         _say(console, f"detections: {json_file}")

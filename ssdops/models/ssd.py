@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ssdops.files import write_atomically, write_json
 from ssdops.models.spec import ModelSpec
 from ssdops.ops import batched_nms, decode_boxes
 
@@ -165,20 +165,14 @@ class SSD:
             The folder.
         """
         path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        partial = path / f"partial-{os.getpid()}.weights.h5"
-        try:
-            self.network.save_weights(partial)
-            os.replace(partial, path / WEIGHTS_FILE)
-            partial = path / f"partial-{os.getpid()}.json"
-            description = {
+        write_atomically(path / WEIGHTS_FILE, self.network.save_weights)
+        write_json(
+            path / MODEL_FILE,
+            {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
                 "class_names": list(self.class_names),
                 "spec": self.spec.to_dict(),
-            }
-            partial.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
-            os.replace(partial, path / MODEL_FILE)
-        finally:
-            partial.unlink(missing_ok=True)
+            },
+        )
         return path

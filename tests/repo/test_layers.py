@@ -44,6 +44,7 @@ IMPORTS = {
         *LEAVES,
         "ssdops.anchors",
         "ssdops.boxes",
+        "ssdops.files",
         "ssdops.image_io",
         "ssdops.ops",
     ),
