@@ -157,6 +157,19 @@ def test_a_bad_photo_does_not_stop_the_others(
     assert (tmp_path / "detections/c_detections.jpg").is_file()
 
 
+def test_an_unusable_json_place_is_told_before_the_photos(
+    run: Run, saved: Path, tmp_path: Path
+) -> None:
+    path = photo(tmp_path / "a.png")
+    (tmp_path / "folder").mkdir()
+    result = run(
+        *("detect", path, "--model", saved, "--json", "folder", "--output", "out")
+    )
+    assert result.exit_code == 1
+    assert "folder" in result.output
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_photos_and_earlier_pictures_are_not_overwritten(
     run: Run, saved: Path, tmp_path: Path
 ) -> None:
