@@ -21,7 +21,7 @@ from ssdops._build_facts import (
 
 LIBRARY: Final = "_ssdops_tf.so"
 
-_FLOATS: Final = ("float32", "float64")
+_FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 # Op by op: the functions that the loaded library must offer, and the dtypes that
 # its kernels take on each kind of device.
 NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
@@ -32,7 +32,8 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "batched_nms": ("ssdops_batched_nms",),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS
+    op: {"CPU": _FLOATS if op == "box_iou" else _FLOATS[2:], "GPU": ()}
+    for op in NATIVE_OPS
 }
 
 

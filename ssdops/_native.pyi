@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CPU kernels on NumPy arrays, without TensorFlow.
 
-Arrays are float32 or float64, of one dtype per call. `out` takes the results in
+Arrays are float16, bfloat16 (of `ml_dtypes`), float32 or float64, one dtype per call. `out` takes the results in
 place: C-contiguous arrays of the exact shape and dtype. The contracts stand in
 `csrc/include/ssdops/<op>.h`.
 """
@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+def active_isa() -> str:
+    """Name of the instruction set that the kernels use."""
 
 def batched_nms(
     boxes: NDArray[Any],
@@ -86,6 +89,9 @@ def encode_boxes_grad(
 def exp(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The exponential that decoding uses, element by element."""
 
+def isas() -> list[str]:
+    """Names of the instruction sets that can run here, lowest first."""
+
 def log(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logarithm that encoding uses, element by element."""
 
@@ -103,3 +109,6 @@ def match_anchors(
     num_threads: int = ...,
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Ground truth of every anchor, and the IoU with it."""
+
+def set_active_isa(name: str) -> None:
+    """Use another instruction set, for tests and measurements; same results."""

@@ -12,7 +12,10 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 add_library(ssdops_flags INTERFACE)
 # Fused multiply-add would change IoUs by some units in the last place, depending
 # on the vector width: results must not depend on flags or machine.
-target_compile_options(ssdops_flags INTERFACE -ffp-contract=off -Wall -Wextra)
+# The other two let loops with divisions be vectorised; no result depends on them.
+target_compile_options(
+  ssdops_flags INTERFACE -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall
+                         -Wextra)
 target_include_directories(
   ssdops_flags INTERFACE ${CMAKE_CURRENT_SOURCE_DIR}/include)
 if(SSDOPS_WERROR)
@@ -27,20 +30,58 @@ endif()
 # What the libraries link from archives stays inside them.
 target_link_options(ssdops_flags INTERFACE -Wl,--exclude-libs,ALL)
 
-# ssdops_add_op(<stem> [CUDA])
+# The instruction sets that the files cpu/*_simd.cc are compiled for.
+set(SSDOPS_ISAS baseline)
+set(SSDOPS_ISA_FLAGS_baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  list(APPEND SSDOPS_ISAS avx2 avx512)
+  set(SSDOPS_ISA_FLAGS_avx2 -march=x86-64-v3)
+  set(SSDOPS_ISA_FLAGS_avx512 -march=x86-64-v4)
+  target_compile_definitions(ssdops_flags INTERFACE SSDOPS_ISA_VARIANTS)
+endif()
+
+# One object library per instruction set, SSDOPS_SIMD_LIBRARIES.
+function(ssdops_add_simd_libraries)
+  set(libraries)
+  foreach(isa IN LISTS SSDOPS_ISAS)
+    add_library(ssdops_simd_${isa} OBJECT)
+    target_compile_definitions(ssdops_simd_${isa} PRIVATE SSDOPS_ISA=${isa})
+    # No vector crosses the border of a file: how it would be passed is no matter.
+    target_compile_options(ssdops_simd_${isa} PRIVATE ${SSDOPS_ISA_FLAGS_${isa}}
+                           -Wno-psabi)
+    target_link_libraries(ssdops_simd_${isa} PUBLIC ssdops_flags)
+    list(APPEND libraries ssdops_simd_${isa})
+  endforeach()
+  set(SSDOPS_SIMD_LIBRARIES ${libraries} PARENT_SCOPE)
+endfunction()
+
+# ssdops_add_op(<stem> [SIMD] [CUDA])
 #
 # Registers the files of one op, all with the same stem: cpu/<stem>.cc in the kernel
-# library, tensorflow/<stem>_op.cc, python/bind_<stem>.cc and, with CUDA,
-# cuda/<stem>.cu. The folder tells the layer; each layer is compiled if its component
-# is built.
+# library, tensorflow/<stem>_op.cc, python/bind_<stem>.cc and, with SIMD,
+# cpu/<stem>_simd.cc for every instruction set; with CUDA, cuda/<stem>.cu. The folder
+# tells the layer; each layer is compiled if its component is built.
 function(ssdops_add_op stem)
-  cmake_parse_arguments(PARSE_ARGV 1 op "CUDA" "" "")
-  target_sources(ssdops_kernels PRIVATE cpu/${stem}.cc)
+  cmake_parse_arguments(PARSE_ARGV 1 op "SIMD;CUDA" "" "")
+  ssdops_add_kernel(${stem} ${ARGN})
   if(TARGET _ssdops_tf)
     target_sources(_ssdops_tf PRIVATE tensorflow/${stem}_op.cc)
   endif()
   if(TARGET _native)
     target_sources(_native PRIVATE python/bind_${stem}.cc)
+  endif()
+endfunction()
+
+# ssdops_add_kernel(<stem> [SIMD] [CUDA])
+#
+# The kernel files alone, for what several ops share.
+function(ssdops_add_kernel stem)
+  cmake_parse_arguments(PARSE_ARGV 1 op "SIMD;CUDA" "" "")
+  target_sources(ssdops_kernels PRIVATE cpu/${stem}.cc)
+  if(op_SIMD)
+    foreach(isa IN LISTS SSDOPS_ISAS)
+      target_sources(ssdops_simd_${isa} PRIVATE cpu/${stem}_simd.cc)
+    endforeach()
   endif()
   if(op_CUDA AND TARGET ssdops_cuda_kernels)
     target_sources(ssdops_cuda_kernels PRIVATE cuda/${stem}.cu)

@@ -1,32 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <pybind11/stl.h>
+
 #include "bindings.h"
 #include "numpy_support.h"
 #include "ssdops/exp_log.h"
+#include "ssdops/isa.h"
 
 namespace ssdops::python {
 namespace {
 
 // The float functions behind box coding, for the tests of their error.
-template <float (*Function)(float)>
-py::array_t<float> Map(const py::array& x) {
+template <typename Function>
+py::array Map(const py::array& x, const Function& function) {
   const auto input = Input<float>("x", x);
-  py::array_t<float> output(input.size());
+  auto output = Output<float>("result", {input.size()}, py::none());
   for (py::ssize_t i = 0; i < input.size(); ++i) {
-    output.mutable_data()[i] = Function(input.data()[i]);
+    output.mutable_data()[i] = function(input.data()[i]);
   }
   return output;
+}
+
+Isa IsaNamed(const std::string& name) {
+  for (int i = 0; i < kNumIsas; ++i) {
+    const auto isa = static_cast<Isa>(i);
+    if (name == IsaName(isa)) return isa;
+  }
+  throw py::value_error("isa must be 'baseline', 'avx2' or 'avx512', got '" +
+                        name + "'");
+}
+
+// Names of the instruction sets that can run here, lowest first.
+std::vector<std::string> Isas() {
+  std::vector<std::string> names;
+  for (int i = 0; i <= static_cast<int>(BestIsa()); ++i) {
+    names.emplace_back(IsaName(static_cast<Isa>(i)));
+  }
+  return names;
 }
 
 }  // namespace
 }  // namespace ssdops::python
 
 PYBIND11_MODULE(_native, module) {
+  using ssdops::IsaName;
+  using ssdops::python::IsaNamed;
+  using ssdops::python::Isas;
+  using ssdops::python::Map;
+  namespace py = ssdops::python::py;
+
   module.doc() = "The CPU kernels of ssdops on NumPy arrays.";
   ssdops::python::BindBatchedNms(module);
   ssdops::python::BindBoxIou(module);
   ssdops::python::BindDecodeBoxes(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
-  module.def("exp", &ssdops::python::Map<&ssdops::Exp>, pybind11::arg("x"));
-  module.def("log", &ssdops::python::Map<&ssdops::Log>, pybind11::arg("x"));
+  module.def(
+      "exp",
+      [](const py::array& x) {
+        return Map(x, [](float value) { return ssdops::Exp(value); });
+      },
+      py::arg("x"));
+  module.def(
+      "log",
+      [](const py::array& x) {
+        return Map(x, [](float value) { return ssdops::Log(value); });
+      },
+      py::arg("x"));
+  module.def("isas", &Isas);
+  module.def("active_isa",
+             [] { return std::string(IsaName(ssdops::ActiveIsa())); });
+  module.def(
+      "set_active_isa",
+      [](const std::string& name) { ssdops::SetActiveIsa(IsaNamed(name)); },
+      py::arg("name"));
 }

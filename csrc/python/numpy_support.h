@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ssdops/parallel_for.h"
+#include "ssdops/storage.h"
 #include "ssdops/workspace.h"
 
 namespace ssdops::python {
@@ -108,38 +109,87 @@ inline bool HasShape(const py::array& array,
   return true;
 }
 
-// Calls `function` with a zero of the dtype of `array`, float or double.
+// The NumPy dtype of a kernel type. bfloat16 is none of NumPy's own.
+template <typename T>
+struct DtypeOf {
+  static py::dtype Get() { return py::dtype::of<T>(); }
+};
+template <>
+struct DtypeOf<Half> {
+  static py::dtype Get() { return py::dtype("float16"); }
+};
+template <>
+struct DtypeOf<BFloat16> {
+  static py::dtype Get() {
+    return py::dtype::from_args(
+        py::module_::import("ml_dtypes").attr("bfloat16"));
+  }
+};
+
+// Its name, and the byte order if it is not that of this machine.
+inline std::string DtypeName(const py::dtype& dtype) {
+  if (!py::cast<bool>(dtype.attr("isnative"))) return py::str(dtype);
+  return py::str(dtype.attr("name"));
+}
+
+// Calls `function` with a zero of the dtype of `array`.
 template <typename Function>
 auto DispatchFloat(const char* name, const py::array& array,
                    const Function& function) {
-  if (py::isinstance<py::array_t<float>>(array)) return function(float{});
-  if (py::isinstance<py::array_t<double>>(array)) return function(double{});
-  throw py::value_error(std::string(name) +
-                        " must have dtype float32 or float64, got " +
-                        std::string(py::str(array.dtype())));
+  const std::string dtype = DtypeName(array.dtype());
+  if (dtype == "float32") return function(float{});
+  if (dtype == "float64") return function(double{});
+  if (dtype == "float16") return function(Half{});
+  if (dtype == "bfloat16") return function(BFloat16{});
+  throw py::value_error(
+      std::string(name) +
+      " must have dtype float16, bfloat16, float32 or float64, got " + dtype);
 }
 
-// A C-contiguous array of exactly this dtype (copied if it is not contiguous).
+// For kernels without half types.
+template <typename Function>
+auto DispatchSingleOrDouble(const char* name, const py::array& array,
+                            const Function& function) {
+  const std::string dtype = DtypeName(array.dtype());
+  if (dtype == "float32") return function(float{});
+  if (dtype == "float64") return function(double{});
+  throw py::value_error(std::string(name) +
+                        " must have dtype float32 or float64, got " + dtype);
+}
+
+// A C-contiguous array whose dtype is that of T.
 template <typename T>
-py::array_t<T, py::array::c_style> Input(const char* name,
-                                         const py::array& array) {
-  if (!py::isinstance<py::array_t<T>>(array)) {
+class TypedArray : public py::array {
+ public:
+  explicit TypedArray(py::array array) : py::array(std::move(array)) {}
+
+  const T* data() const { return static_cast<const T*>(py::array::data()); }
+  T* mutable_data() { return static_cast<T*>(py::array::mutable_data()); }
+};
+
+// The argument with exactly this dtype, copied if it is not contiguous.
+template <typename T>
+TypedArray<T> Input(const char* name, const py::array& array) {
+  const py::dtype dtype = DtypeOf<T>::Get();
+  if (!array.dtype().equal(dtype)) {
     throw py::value_error(std::string(name) + " must have dtype " +
-                          std::string(py::str(py::dtype::of<T>())) + ", got " +
-                          std::string(py::str(array.dtype())));
+                          DtypeName(dtype) + ", got " +
+                          DtypeName(array.dtype()));
   }
-  return py::array_t<T, py::array::c_style>::ensure(array);
+  return TypedArray<T>(py::array::ensure(array, py::array::c_style));
 }
 
 // The caller's array if one is given, else a new one.
 template <typename T>
-py::array_t<T> Output(const char* name, const std::vector<py::ssize_t>& shape,
-                      const py::object& out) {
-  if (out.is_none()) return py::array_t<T>(shape);
+TypedArray<T> Output(const char* name, const std::vector<py::ssize_t>& shape,
+                     const py::object& out) {
+  const py::dtype dtype = DtypeOf<T>::Get();
+  if (out.is_none()) return TypedArray<T>(py::array(dtype, shape));
   const auto array = py::cast<py::array>(out);
-  const bool fits = py::isinstance<py::array_t<T, py::array::c_style>>(array) &&
-                    std::vector<py::ssize_t>(
-                        array.shape(), array.shape() + array.ndim()) == shape;
+  const bool fits =
+      array.dtype().equal(dtype) && (array.flags() & py::array::c_style) != 0 &&
+      std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) ==
+          shape;
   if (!fits || !array.writeable()) {
     std::string expected;
     for (const py::ssize_t size : shape) {
@@ -147,12 +197,11 @@ py::array_t<T> Output(const char* name, const std::vector<py::ssize_t>& shape,
     }
     throw py::value_error(std::string("out for ") + name +
                           " must be a writeable C-contiguous array of dtype " +
-                          std::string(py::str(py::dtype::of<T>())) +
-                          " and shape [" + expected + "], got dtype " +
-                          std::string(py::str(array.dtype())) + " and shape " +
-                          ShapeText(array));
+                          DtypeName(dtype) + " and shape [" + expected +
+                          "], got dtype " + DtypeName(array.dtype()) +
+                          " and shape " + ShapeText(array));
   }
-  return py::reinterpret_borrow<py::array_t<T>>(array);
+  return TypedArray<T>(array);
 }
 
 // Element `index` of a tuple of outputs, or None.

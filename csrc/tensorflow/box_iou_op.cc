@@ -48,7 +48,7 @@ REGISTER_OP("Ssdops>BoxIou")
     .Input("boxes_a: T")
     .Input("boxes_b: T")
     .Output("iou: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .SetShapeFn(InferBoxIou)
     .Doc(
         "Pairwise intersection over union; see csrc/include/ssdops/box_iou.h.");
@@ -86,8 +86,8 @@ class BoxIouOp : public OpKernel {
     Tensor* iou = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, output_shape, &iou));
     if (iou->NumElements() == 0) return;
-    BoxIou(boxes_a.flat<T>().data(), boxes_b.flat<T>().data(), shape,
-           iou->flat<T>().data(), TfParallelFor(ctx));
+    BoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape, Data<T>(iou),
+           TfParallelFor(ctx));
   }
 
  private:
@@ -100,8 +100,7 @@ class BoxIouOp : public OpKernel {
   REGISTER_KERNEL_BUILDER(                                             \
       Name("Ssdops>BoxIou").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
       BoxIouOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

@@ -10,10 +10,40 @@
 #include <limits>
 
 #include "ssdops/parallel_for.h"
+#include "ssdops/storage.h"
 #include "ssdops/workspace.h"
 #include "tf_prelude.h"
 
 namespace ssdops {
+
+// The storage type of the kernels for a type of TensorFlow.
+template <typename T>
+struct StorageOf {
+  using Type = T;
+};
+template <>
+struct StorageOf<Eigen::half> {
+  using Type = Half;
+};
+template <>
+struct StorageOf<Eigen::bfloat16> {
+  using Type = BFloat16;
+};
+template <typename T>
+using Storage = typename StorageOf<T>::Type;
+
+// The elements of a tensor of type T as the kernels see them.
+template <typename T>
+const Storage<T>* Data(const tensorflow::Tensor& tensor) {
+  return reinterpret_cast<const Storage<T>*>(tensor.flat<T>().data());
+}
+template <typename T>
+Storage<T>* Data(tensorflow::Tensor* tensor) {
+  return reinterpret_cast<Storage<T>*>(tensor->flat<T>().data());
+}
+
+// Below this much work a second thread costs more than it brings.
+constexpr double kNanosecondsWorthAThread = 1e5;
 
 // The intra-op thread pool of the device that runs the op.
 class TfParallelFor final : public ParallelFor {
@@ -27,6 +57,12 @@ class TfParallelFor final : public ParallelFor {
  protected:
   void Run(int64_t count, int64_t nanoseconds_per_item, Function function,
            const void* context) const override {
+    const double work =
+        static_cast<double>(count) * static_cast<double>(nanoseconds_per_item);
+    if (count == 1 || work < kNanosecondsWorthAThread) {
+      function(context, 0, count, 0);
+      return;
+    }
     pool_->ParallelForWithWorkerId(
         count,
         tensorflow::thread::ThreadPool::SchedulingParams::Adaptive(
@@ -107,6 +143,14 @@ inline absl::Status MergeShape(
   for (const auto& size : sizes) dims.push_back(c->MakeDim(size));
   return c->Merge(c->input(index), c->MakeShape(dims), merged);
 }
+
+// The four dtypes of every op: the value of the attribute T, and M(T) for each.
+#define SSDOPS_FLOAT_TYPES "T: {half, bfloat16, float, double}"
+#define SSDOPS_FOR_EACH_FLOAT(M) \
+  M(Eigen::half)                 \
+  M(Eigen::bfloat16)             \
+  M(float)                       \
+  M(double)
 
 }  // namespace ssdops
 

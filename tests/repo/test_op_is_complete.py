@@ -57,6 +57,9 @@ def test_loader_knows_the_registered_kernels(op: str) -> None:
     registered = re.findall(r'REGISTER_OP\("Ssdops>(\w+)"\)', source)
     names = ["ssdops" + re.sub(r"([A-Z])", r"_\1", name).lower() for name in registered]
     assert sorted(NATIVE_OPS[op]) == sorted(names)
-    types = re.findall(r"^SSDOPS_REGISTER\((\w+)\)$", source, re.MULTILINE)
-    dtypes = {"float": "float32", "double": "float64"}
-    assert sorted(KERNEL_DTYPES[op]["CPU"]) == sorted(dtypes[t] for t in types)
+    if "SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)" in source:
+        dtypes = ("bfloat16", "float16", "float32", "float64")
+    else:
+        dtypes = ("float32", "float64")
+        assert "SSDOPS_REGISTER(float)\nSSDOPS_REGISTER(double)\n" in source
+    assert sorted(KERNEL_DTYPES[op]["CPU"]) == sorted(dtypes)

@@ -47,8 +47,9 @@ def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> 
     """Call a native function in several ways that must all agree, and return one.
 
     It is called without `out`; with poisoned and guarded `out` of two poison values
-    on one thread; on several threads; and with inputs that are not contiguous. The
-    results must be equal in every bit and the inputs unchanged.
+    on one thread; on several threads; with inputs that are not contiguous; and with
+    every lower instruction set. The results must be equal in every bit and the inputs
+    unchanged.
 
     Args:
         function: function of `ssdops._native` that returns an array or a tuple.
@@ -58,6 +59,8 @@ def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> 
     Returns:
         What the function returns.
     """
+    import ssdops._native as _native
+
     copies = [array.copy() for array in inputs]
     result = function(*inputs, **options)
     results = _tuple(result)
@@ -81,6 +84,18 @@ def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> 
         _tuple(function(*strided, **options)), results, strict=True
     ):
         assert_equal_bits(again, expected, "result of strided inputs")
+
+    best = _native.active_isa()
+    for isa in _native.isas():
+        if isa == best:
+            continue
+        _native.set_active_isa(isa)
+        try:
+            again = function(*inputs, **options)
+        finally:
+            _native.set_active_isa(best)
+        for other, expected in zip(_tuple(again), results, strict=True):
+            assert_equal_bits(other, expected, f"result of {isa}")
     return result
 
 

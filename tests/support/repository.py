@@ -15,8 +15,10 @@ HELPER_HEADERS = (
     "box_math",
     "cuda_status",
     "exp_log",
+    "isa",
     "parallel_for",
     "span",
+    "storage",
     "workspace",
 )
 

@@ -31,10 +31,10 @@ struct BoxIouShape {
 // finite. The operations and their order are those of box_math.h, without fused
 // multiply-add, so the results of all implementations are equal in every bit,
 // for any number of threads. Sizes are 64-bit; the output may have more than
-// 2^31 elements. T is float or double.
-template <typename T>
-void BoxIou(const T* boxes_a, const T* boxes_b, const BoxIouShape& shape,
-            T* iou, const ParallelFor& parallel_for);
+// 2^31 elements. S is one of the four storage types (storage.h).
+template <typename S>
+void BoxIou(const S* boxes_a, const S* boxes_b, const BoxIouShape& shape,
+            S* iou, const ParallelFor& parallel_for);
 
 }  // namespace ssdops
 

@@ -37,29 +37,60 @@ inline constexpr T kMaxExpArgument = T(88.72);
 template <>
 inline constexpr double kMaxExpArgument<double> = 709.78;
 
-// exp(x) for x <= kMaxExpArgument; 0 where the result is below the smallest
-// subnormal number; NaN for NaN.
-SSDOPS_HOST_DEVICE inline float Exp(float x) {
-  constexpr float kLog2E = 1.44269504f;
-  // ln 2 in two parts: the product of a small integer and the first is exact.
-  constexpr float kLn2High = 0.693359375f;
-  constexpr float kLn2Low = -2.12194440e-4f;
-  // Adding 1.5 * 2^23 pushes the fraction out: rounding to the nearest integer.
-  constexpr float kRound = 12582912.0f;
-  if (!(x >= -104.0f)) return x < -104.0f ? 0.0f : x;
-  const float n = (x * kLog2E + kRound) - kRound;
-  const float r = (x - n * kLn2High) - n * kLn2Low;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
+// The polynomials, for V a float or a vector of floats.
+
+// exp(r) for |r| <= ln(2) / 2.
+template <typename V>
+SSDOPS_HOST_DEVICE inline V ExpOfReduced(V r) {
+  V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = (p * (r * r) + r) + 1.0f;
+  return (p * (r * r) + r) + 1.0f;
+}
+
+// ln(1 + m) + exponent * ln(2) for 1 + m in [sqrt(1/2), sqrt(2)).
+template <typename V>
+SSDOPS_HOST_DEVICE inline V LogOfReduced(V m, V exponent) {
+  const V z = m * m;
+  V p = m * 7.0376836292e-2f - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  p = p * m * z;
+  p = p + exponent * -2.12194440e-4f;
+  p = p - z * 0.5f;
+  return (m + p) + exponent * 0.693359375f;
+}
+
+// x / ln(2) rounded to an integer; x minus that many ln(2).
+template <typename V>
+SSDOPS_HOST_DEVICE inline V ReduceExpArgument(V x, V* reduced) {
+  // Adding 1.5 * 2^23 pushes the fraction out.
+  constexpr float kRound = 12582912.0f;
+  const V n = (x * 1.44269504f + kRound) - kRound;
+  // ln 2 in two parts: the product of a small integer and the first is exact.
+  *reduced = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  return n;
+}
+
+// Below this exp(x) is 0 even as a subnormal number.
+inline constexpr float kMinExpArgument = -104.0f;
+
+// exp(x) for x <= kMaxExpArgument; 0 where the result is below the smallest
+// subnormal number; NaN for NaN.
+SSDOPS_HOST_DEVICE inline float Exp(float x) {
+  if (!(x >= kMinExpArgument)) return x < kMinExpArgument ? 0.0f : x;
+  float r;
+  const auto exponent = static_cast<int32_t>(ReduceExpArgument(x, &r));
   // Two factors, since 2^n alone can be beyond the range of either end.
-  const int32_t exponent = static_cast<int32_t>(n);
   const int32_t half = exponent / 2;
-  return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);
+  return ExpOfReduced(r) * PowerOfTwo(half) * PowerOfTwo(exponent - half);
 }
 
 // ln(x) for positive finite x.
@@ -80,20 +111,7 @@ SSDOPS_HOST_DEVICE inline float Log(float x) {
   } else {
     m = m - 1.0f;
   }
-  const float z = m * m;
-  float p = 7.0376836292e-2f;
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  p = p * m * z;
-  p = p + exponent * -2.12194440e-4f;
-  p = p - 0.5f * z;
-  return (m + p) + exponent * 0.693359375f;
+  return LogOfReduced(m, exponent);
 }
 
 SSDOPS_HOST_DEVICE inline double Exp(double x) { return std::exp(x); }

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SSDOPS_CPU_SIMD_H_
+#define SSDOPS_CPU_SIMD_H_
+
+// Vectors of the width of the instruction set that this file is compiled for,
+// as the vector extension of GCC and Clang: + - * / < > and ?: work element by
+// element and, without fused multiply-add, give the bits of the scalar code.
+// Only for files that are compiled per instruction set (isa_variants.h).
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "ssdops/box_math.h"
+#include "ssdops/storage.h"
+
+#ifndef SSDOPS_ISA
+#error "SSDOPS_ISA names the instruction set that this file is compiled for"
+#endif
+
+#define SSDOPS_INLINE inline __attribute__((always_inline))
+
+namespace ssdops {
+namespace SSDOPS_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <typename T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  typedef float Type __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Mask __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VecOf<double> {
+  typedef double Type __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t Mask __attribute__((vector_size(kVectorBytes)));
+};
+
+// T is float or double. A mask has all bits of an element set, or none; it is
+// also the vector of integers of the same width.
+template <typename T>
+using Vec = typename VecOf<T>::Type;
+template <typename T>
+using Mask = typename VecOf<T>::Mask;
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <typename T>
+SSDOPS_INLINE Vec<T> Splat(T x) {
+  return x - Vec<T>{};
+}
+
+template <typename T>
+SSDOPS_INLINE Vec<T> Load(const T* from) {
+  Vec<T> v;
+  memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+template <typename T>
+SSDOPS_INLINE void Store(T* to, Vec<T> v) {
+  memcpy(to, &v, sizeof(v));
+}
+
+template <typename T>
+SSDOPS_INLINE Mask<T> LoadMask(const void* from) {
+  Mask<T> m;
+  memcpy(&m, from, sizeof(m));
+  return m;
+}
+
+// As the scalar a < b ? a : b: if one is NaN, the result is b.
+template <typename V>
+SSDOPS_INLINE V Min(V a, V b) {
+  return a < b ? a : b;
+}
+template <typename V>
+SSDOPS_INLINE V Max(V a, V b) {
+  return a > b ? a : b;
+}
+
+// One bit per element, element 0 lowest.
+SSDOPS_INLINE uint32_t Bits(Mask<float> m) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(m));
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(m)));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(m)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes<float>; ++i) bits |= (m[i] & 1u) << i;
+  return bits;
+#endif
+}
+SSDOPS_INLINE uint32_t Bits(Mask<double> m) {
+#if defined(__AVX512F__)
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(m));
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(
+      _mm256_movemask_pd(reinterpret_cast<__m256d>(m)));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_pd(reinterpret_cast<__m128d>(m)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes<double>; ++i) {
+    bits |= (static_cast<uint32_t>(m[i]) & 1u) << i;
+  }
+  return bits;
+#endif
+}
+
+// 0, 1, 2, ... as integers of the width of T.
+template <typename T>
+SSDOPS_INLINE Mask<T> Iota() {
+  Mask<T> v;
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = i;
+  return v;
+}
+
+// The first `count` lanes.
+template <typename T>
+SSDOPS_INLINE Mask<T> FirstLanes(int64_t count) {
+  const auto limit = static_cast<std::decay_t<decltype(Mask<T>{}[0])>>(
+      count < kLanes<T> ? count : kLanes<T>);
+  return Iota<T>() < limit;
+}
+
+// The first `count` elements, `fill` in the other lanes.
+template <typename T>
+SSDOPS_INLINE Vec<T> LoadPartial(const T* from, int64_t count, T fill) {
+  T lanes[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? from[i] : fill;
+  return Load(lanes);
+}
+
+template <typename T>
+SSDOPS_INLINE void StorePartial(T* to, Vec<T> v, int64_t count) {
+  T lanes[kLanes<T>];
+  Store(lanes, v);
+  for (int i = 0; i < kLanes<T> && i < count; ++i) to[i] = lanes[i];
+}
+
+// kLanes<ComputeType<S>> stored elements, widened.
+SSDOPS_INLINE Vec<float> LoadWide(const float* from) { return Load(from); }
+SSDOPS_INLINE Vec<double> LoadWide(const double* from) { return Load(from); }
+SSDOPS_INLINE Vec<float> LoadWide(const BFloat16* from) {
+  typedef uint16_t Narrow16 __attribute__((vector_size(kVectorBytes / 2)));
+  typedef uint32_t Wide32 __attribute__((vector_size(kVectorBytes)));
+  Narrow16 bits;
+  memcpy(&bits, from, sizeof(bits));
+  const Wide32 wide = __builtin_convertvector(bits, Wide32) << 16u;
+  return reinterpret_cast<Vec<float>>(wide);
+}
+SSDOPS_INLINE Vec<float> LoadWide(const Half* from) {
+#if defined(__AVX512F__)
+  __m256i bits;
+  memcpy(&bits, from, sizeof(bits));
+  return _mm512_maskz_cvtph_ps(0xffff, bits);  // GCC 12 warns of the plain one
+#elif defined(__AVX2__)
+  __m128i bits;
+  memcpy(&bits, from, sizeof(bits));
+  return _mm256_cvtph_ps(bits);
+#else
+  Vec<float> v;
+  for (int i = 0; i < kLanes<float>; ++i) v[i] = Widen(from[i]);
+  return v;
+#endif
+}
+
+SSDOPS_INLINE void StoreNarrow(float* to, Vec<float> v) { Store(to, v); }
+SSDOPS_INLINE void StoreNarrow(double* to, Vec<double> v) { Store(to, v); }
+SSDOPS_INLINE void StoreNarrow(Half* to, Vec<float> v) {
+#if defined(__AVX512F__)
+  const __m256i bits =
+      _mm512_maskz_cvtps_ph(0xffff, v, _MM_FROUND_TO_NEAREST_INT);
+  memcpy(to, &bits, sizeof(bits));
+#elif defined(__AVX2__)
+  const __m128i bits = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+  memcpy(to, &bits, sizeof(bits));
+#else
+  for (int i = 0; i < kLanes<float>; ++i) to[i] = NarrowToHalf(v[i]);
+#endif
+}
+SSDOPS_INLINE void StoreNarrow(BFloat16* to, Vec<float> v) {
+  float lanes[kLanes<float>];
+  Store(lanes, v);
+  for (int i = 0; i < kLanes<float>; ++i) to[i] = NarrowToBFloat16(lanes[i]);
+}
+
+// Any number of stored elements into an array of the compute type.
+template <typename S>
+SSDOPS_INLINE void WidenArray(const S* from, int64_t count,
+                              ComputeType<S>* to) {
+  constexpr int kStep = kLanes<ComputeType<S>>;
+  int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    Store<ComputeType<S>>(to + i, LoadWide(from + i));
+  }
+  for (; i < count; ++i) to[i] = Widen(from[i]);
+}
+
+// Corners of kLanes boxes, one vector per coordinate.
+template <typename T>
+struct VecBox {
+  Vec<T> ymin, xmin, ymax, xmax;
+};
+
+template <typename T>
+SSDOPS_INLINE VecBox<T> SplatBox(const Box<T>& box) {
+  return {Splat(box.ymin), Splat(box.xmin), Splat(box.ymax), Splat(box.xmax)};
+}
+
+// Area, Intersection and Iou of box_math.h, element by element: the same
+// operations in the same order.
+template <typename T>
+SSDOPS_INLINE Vec<T> Area(const VecBox<T>& box) {
+  const Vec<T> zero = {};
+  const Mask<T> valid = (box.ymax > box.ymin) & (box.xmax > box.xmin);
+  return valid ? (box.ymax - box.ymin) * (box.xmax - box.xmin) : zero;
+}
+
+template <typename T>
+SSDOPS_INLINE Vec<T> Intersection(const VecBox<T>& a, const VecBox<T>& b) {
+  const Vec<T> zero = {};
+  const Vec<T> height = Min(a.ymax, b.ymax) - Max(a.ymin, b.ymin);
+  const Vec<T> width = Min(a.xmax, b.xmax) - Max(a.xmin, b.xmin);
+  const Vec<T> product = height * width;
+  const Mask<T> valid = (a.ymax > a.ymin) & (a.xmax > a.xmin) &
+                        (b.ymax > b.ymin) & (b.xmax > b.xmin);
+  const Mask<T> meets = valid & (height > zero) & (width > zero) &
+                        (product <= std::numeric_limits<T>::max());
+  return meets ? product : zero;
+}
+
+template <typename T>
+SSDOPS_INLINE Vec<T> Iou(const VecBox<T>& a, Vec<T> area_a, const VecBox<T>& b,
+                         Vec<T> area_b) {
+  const Vec<T> zero = {};
+  const Vec<T> overlap = Intersection<T>(a, b);
+  const Vec<T> quotient = overlap / ((area_a + area_b) - overlap);
+  return overlap > zero ? quotient : zero;
+}
+
+}  // namespace SSDOPS_ISA
+}  // namespace ssdops
+
+#endif  // SSDOPS_CPU_SIMD_H_
