@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CPU kernels on NumPy arrays, without TensorFlow.
 
-Arrays are float16, bfloat16 (of `ml_dtypes`), float32 or float64, one dtype per call. `out` takes the results in
-place: C-contiguous arrays of the exact shape and dtype. The contracts stand in
-`csrc/include/ssdops/<op>.h`.
+Arrays are float16, bfloat16 (of `ml_dtypes`), float32 or float64, of one dtype per
+call. `out` takes the results in place: C-contiguous arrays of the exact shape and
+dtype. The contracts stand in `csrc/include/ssdops/<op>.h`.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ STANDARD = r"<[a-z_0-9]+>"
 CONTRACTS = r'"ssdops/[a-z_]+\.h"'
 INCLUDES = {
     "csrc/include": (STANDARD, CONTRACTS),
-    "csrc/cpu": (STANDARD, CONTRACTS, r'"[a-z_0-9]+\.h"'),
+    "csrc/cpu": (STANDARD, CONTRACTS, r'"[a-z_0-9]+\.h"', "<immintrin.h>"),
     "csrc/cuda": (STANDARD, CONTRACTS, r"<cub/.*>", r"<cuda.*>"),
     "csrc/tensorflow": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"'),
     "csrc/xla": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"'),

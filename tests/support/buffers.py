@@ -59,7 +59,7 @@ def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> 
     Returns:
         What the function returns.
     """
-    import ssdops._native as _native
+    from ssdops import _native
 
     copies = [array.copy() for array in inputs]
     result = function(*inputs, **options)
