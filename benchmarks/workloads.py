@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssdops import encode_boxes
 from ssdops.anchors import ssd300_voc
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ def detection(kind: str, batch: int, num_classes: int) -> Workload:
     """
     images = [_head_outputs(kind, i, num_classes) for i in range(batch)]
     boxes = np.stack([image[0] for image in images])
-    scores = np.stack([image[1] for image in images])
+    scores = _softmax(np.stack([image[1] for image in images]))
     rows = batch * 200
     candidates = np.minimum((scores[..., 1:] > 0.01).sum(1), 400).sum()
     return Workload(
@@ -73,6 +74,25 @@ def detection(kind: str, batch: int, num_classes: int) -> Workload:
         # One comparison per score; every candidate but the best of its class meets
         # at least one kept box.
         operations=int(scores.size + candidates * OPERATIONS_PER_IOU),
+        reference=batch == 1,
+    )
+
+
+@functools.cache
+def head_outputs(kind: str, batch: int, num_classes: int) -> Workload:
+    """The same as `detection` before softmax and decoding: logits and offsets."""
+    images = [_head_outputs(kind, i, num_classes) for i in range(batch)]
+    boxes = np.stack([image[0] for image in images])
+    logits = np.stack([image[1] for image in images])
+    offsets = np.asarray(encode_boxes(boxes.astype(np.float32), anchors()))
+    rows = batch * 200
+    return Workload(
+        name=f"{kind}-b{batch}-c{num_classes}",
+        description=f"SSD300, {kind} logits, {batch} images, {num_classes} classes",
+        inputs=(logits, offsets, anchors()),
+        bytes_moved=logits.nbytes + rows * 28 + batch * 4,
+        # One difference and one comparison per logit: most rows need no exponential.
+        operations=2 * logits.size,
         reference=batch == 1,
     )
 
@@ -174,7 +194,7 @@ def _shifted(rng: np.random.Generator, *lead: int) -> Array:
 
 
 def _head_outputs(kind: str, image: int, num_classes: int) -> tuple[Array, Array]:
-    """Boxes `[8732, 4]` and softmax scores `[8732, num_classes]` of one image."""
+    """Boxes `[8732, 4]` and logits `[8732, num_classes]` of one image."""
     rng = np.random.default_rng([1, image, num_classes, kind == "dense"])
     boxes = _shifted(rng)
     logits = rng.normal(0, 0.5, (len(boxes), num_classes))
@@ -191,9 +211,13 @@ def _head_outputs(kind: str, image: int, num_classes: int) -> tuple[Array, Array
         logits[:, 0] += 7
         logits[near, labels[best[near]]] += np.clip(certainty + 4, 0, 12)
         logits[near, 0] -= np.clip(certainty, 0, 6)
+    return boxes, logits.astype(np.float32)
+
+
+def _softmax(logits: Array) -> Array:
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     scores = exponentials / exponentials.sum(-1, keepdims=True)
-    return boxes, scores.astype(np.float32)
+    return scores.astype(np.float32)
 
 
 def _iou(a: Array, b: Array) -> Array:

@@ -65,6 +65,34 @@ def decode_boxes_grad(
 ) -> NDArray[Any]:
     """Gradient of `decode_boxes` with respect to the offsets."""
 
+def detect(
+    logits: NDArray[Any],
+    offsets: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    score_limits: Sequence[float],
+    score_activation: str = ...,
+    variances: Sequence[float] = ...,
+    clip: bool = ...,
+    criterion: str = ...,
+    iou_threshold: float = ...,
+    eta: float = ...,
+    class_agnostic: bool = ...,
+    pre_nms_top_k: int = ...,
+    max_detections: int = ...,
+    return_class_probabilities: bool = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[
+    NDArray[Any],
+    NDArray[Any],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[Any],
+]:
+    """Detections of logits and offsets; an infinite limit leaves a class out."""
+
 def encode_boxes(
     boxes: NDArray[Any],
     anchors: NDArray[Any],

@@ -40,7 +40,7 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
                           std::to_string(background_class));
   }
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble("boxes", boxes, [&](auto zero) -> py::tuple {
+  return DispatchFloat("boxes", boxes, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
     const auto box_data = Input<T>("boxes", boxes);
     const auto score_data = Input<T>("scores", scores);

@@ -10,6 +10,7 @@ namespace ssdops::python {
 void BindBatchedNms(pybind11::module_& module);
 void BindBoxIou(pybind11::module_& module);
 void BindDecodeBoxes(pybind11::module_& module);
+void BindDetect(pybind11::module_& module);
 void BindEncodeBoxes(pybind11::module_& module);
 void BindMatchAnchors(pybind11::module_& module);
 

@@ -52,6 +52,7 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindBatchedNms(module);
   ssdops::python::BindBoxIou(module);
   ssdops::python::BindDecodeBoxes(module);
+  ssdops::python::BindDetect(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
   module.def(

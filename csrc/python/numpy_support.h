@@ -216,6 +216,16 @@ inline py::object OutputElement(const py::object& out, size_t index,
   return items[index];
 }
 
+// Candidates of an image, one per anchor and class, are counted in 32 bits.
+inline void CheckCandidates(int64_t num_anchors, int64_t num_classes) {
+  if (num_anchors > 0 && num_classes > 0xffffffff / num_anchors) {
+    throw py::value_error(
+        "an image must have fewer than 4294967296 scores, got " +
+        std::to_string(num_anchors) + " anchors with " +
+        std::to_string(num_classes) + " classes");
+  }
+}
+
 inline double InRange(const char* name, double value, double low, double high,
                       const char* range) {
   if (!(value >= low && value <= high)) {

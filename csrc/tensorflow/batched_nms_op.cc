@@ -45,7 +45,7 @@ REGISTER_OP("Ssdops>BatchedNms")
     .Output("detected_classes: int32")
     .Output("num_detections: int32")
     .Output("anchor_indices: int32")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .Attr("pre_nms_top_k: int >= -1")
     .Attr("max_detections: int >= 1")
     .Attr("background_class: int >= -1")
@@ -74,7 +74,7 @@ class BatchedNmsOp : public OpKernel {
                 WrongShape("scores", "[B, A, C] of boxes", scores));
     const BatchedNmsShape shape = {boxes.dim_size(0), boxes.dim_size(1),
                                    scores.dim_size(2)};
-    OP_REQUIRES_OK(ctx, CheckIndexable("boxes", shape.num_anchors));
+    OP_REQUIRES_OK(ctx, CheckCandidates(shape.num_anchors, shape.num_classes));
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     BatchedNmsOptions options = options_;
     OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 2, "score_threshold", -kInfinity,
@@ -100,15 +100,15 @@ class BatchedNmsOp : public OpKernel {
     void* workspace = nullptr;
     OP_REQUIRES_OK(
         ctx, AllocateWorkspace(ctx,
-                               BatchedNmsWorkspaceBytes<T>(
+                               BatchedNmsWorkspaceBytes<Storage<T>>(
                                    shape, options, parallel_for.num_workers()),
                                &buffer, &workspace));
-    const BatchedNmsOutput<T> output = {
-        outputs[0]->flat<T>().data(), outputs[1]->flat<T>().data(),
+    const BatchedNmsOutput<Storage<T>> output = {
+        Data<T>(outputs[0]), Data<T>(outputs[1]),
         outputs[2]->flat<int32_t>().data(), outputs[3]->flat<int32_t>().data(),
         outputs[4]->flat<int32_t>().data()};
-    BatchedNms(boxes.flat<T>().data(), scores.flat<T>().data(), shape, options,
-               output, workspace, parallel_for);
+    BatchedNms(Data<T>(boxes), Data<T>(scores), shape, options, output,
+               workspace, parallel_for);
   }
 
  private:
@@ -119,8 +119,7 @@ class BatchedNmsOp : public OpKernel {
   REGISTER_KERNEL_BUILDER(                                                 \
       Name("Ssdops>BatchedNms").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
       BatchedNmsOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

@@ -8,10 +8,13 @@
 
 namespace ssdops {
 
+// The overlap that suppresses.
+enum class NmsCriterion { kIou, kDiou };
+
 struct BatchedNmsShape {
   int64_t batch;        // images
-  int64_t num_anchors;  // below 2^31
-  int64_t num_classes;  // background included, below 2^31
+  int64_t num_anchors;  // num_anchors * num_classes is below 2^32
+  int64_t num_classes;  // background included
 };
 
 // Thresholds are rounded to the dtype of the scores before they are compared.
@@ -24,10 +27,10 @@ struct BatchedNmsOptions {
 };
 
 // Caller-owned results of BatchedNms, all padded to max_detections rows.
-template <typename T>
+template <typename S>
 struct BatchedNmsOutput {
-  T* boxes;                 // [batch, max_detections, 4]  0 in padding
-  T* scores;                // [batch, max_detections]     0 in padding
+  S* boxes;                 // [batch, max_detections, 4]  0 in padding
+  S* scores;                // [batch, max_detections]     0 in padding
   int32_t* classes;         // [batch, max_detections]     0 in padding
   int32_t* num_detections;  // [batch]
   int32_t* anchor_indices;  // [batch, max_detections]    -1 in padding
@@ -37,7 +40,7 @@ struct BatchedNmsOutput {
 //
 //   boxes      [batch, num_anchors, 4]            decoded corners
 //   scores     [batch, num_anchors, num_classes]  higher is better
-//   workspace  BatchedNmsWorkspaceBytes<T>(shape, options, workers) bytes,
+//   workspace  BatchedNmsWorkspaceBytes<S>(shape, options, workers) bytes,
 //              aligned to kWorkspaceAlignment
 //
 // The pre_nms_top_k best candidates of a class are visited best first; one is
@@ -46,14 +49,14 @@ struct BatchedNmsOutput {
 // then lower class, then lower anchor, so the result depends neither on the
 // batch nor on the number of threads. A NaN score is no candidate; empty boxes
 // (box_math.h) have IoU 0. Every output element is written; outputs must not
-// alias inputs. T is float or double.
-template <typename T>
-void BatchedNms(const T* boxes, const T* scores, const BatchedNmsShape& shape,
+// alias inputs. S is one of the four storage types (storage.h).
+template <typename S>
+void BatchedNms(const S* boxes, const S* scores, const BatchedNmsShape& shape,
                 const BatchedNmsOptions& options,
-                const BatchedNmsOutput<T>& output, void* workspace,
+                const BatchedNmsOutput<S>& output, void* workspace,
                 const ParallelFor& parallel_for);
 
-template <typename T>
+template <typename S>
 int64_t BatchedNmsWorkspaceBytes(const BatchedNmsShape& shape,
                                  const BatchedNmsOptions& options,
                                  int num_workers);
