@@ -38,6 +38,14 @@ class _Recorder(threading.local):
     call: _NativeCall | None = None
     arguments: tuple[Any, ...] = ()
 
+    def start(self, arguments: tuple[Any, ...]) -> None:
+        self.call, self.arguments = None, arguments
+
+    def stop(self) -> _NativeCall | None:
+        call = self.call
+        self.call, self.arguments = None, ()
+        return call
+
 
 _recorder = _Recorder()
 
@@ -82,17 +90,15 @@ def remembers_eager_calls(op: Callable[P, R]) -> Callable[P, R]:
             inputs = dict(zip(call.tensors, args, strict=True))
             result: R = call.wrap(call.function(**inputs, **call.others))
             return result
-        _recorder.call, _recorder.arguments = None, args
+        _recorder.start(args)
         try:
-            result = op(*args, **kwargs)
-            call = _recorder.call
+            return op(*args, **kwargs)
         finally:
-            _recorder.call, _recorder.arguments = None, ()
-        if call is not None:
-            if len(calls) >= _MAX_CALLS:
-                calls.clear()
-            calls[key] = call
-        return result
+            call = _recorder.stop()
+            if call is not None:
+                if len(calls) >= _MAX_CALLS:
+                    calls.clear()
+                calls[key] = call
 
     return wrapper
 

@@ -151,6 +151,7 @@ def batched_nms(
 
     result: Callable[[Any], Detections | DetectionsWithAnchors]
     result = _with_anchors if return_anchor_indices else _without_anchors
+    outputs: Any
     native = native_module("batched_nms", boxes.dtype, implementation)
     if native is not None:
         return native_call(
