@@ -1,46 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ssdops/batched_nms.h"
 
-#include <algorithm>
+#include <cstddef>
 
+#include "nms_candidates.h"
+#include "rescoring_nms.h"
 #include "ssdops/box_math.h"
+#include "ssdops/iou_kinds.h"
 #include "ssdops/workspace.h"
 
 namespace ssdops {
 namespace {
-
-template <typename T>
-struct Candidate {
-  T score;
-  int32_t anchor;
-};
-
-template <typename T>
-bool operator<(const Candidate<T>& a, const Candidate<T>& b) {
-  return a.score > b.score || (a.score == b.score && a.anchor < b.anchor);
-}
-
-// A candidate that survived the suppression of its class.
-template <typename T>
-struct Kept {
-  T score;
-  int32_t class_id;
-  int32_t anchor;
-};
-
-template <typename T>
-bool operator<(const Kept<T>& a, const Kept<T>& b) {
-  if (a.score != b.score) return a.score > b.score;
-  if (a.class_id != b.class_id) return a.class_id < b.class_id;
-  return a.anchor < b.anchor;
-}
-
-int64_t CandidateLimit(const BatchedNmsShape& shape,
-                       const BatchedNmsOptions& options) {
-  return options.pre_nms_top_k < 0
-             ? shape.num_anchors
-             : std::min(options.pre_nms_top_k, shape.num_anchors);
-}
 
 // One worker's slice of the workspace.
 template <typename T>
@@ -48,39 +18,32 @@ struct Scratch {
   Scratch(const BatchedNmsShape& shape, const BatchedNmsOptions& options,
           void* base) {
     WorkspaceCursor cursor(base);
-    const int64_t limit = CandidateLimit(shape, options);
-    starts = cursor.Take<int64_t>(shape.num_classes + 1);
+    const int64_t groups = NumGroups(shape, options);
+    const int64_t limit = GroupLimit(shape, options);
+    starts = cursor.Take<int64_t>(groups + 1);
     candidates =
         cursor.Take<Candidate<T>>(shape.num_anchors * shape.num_classes);
     boxes = cursor.Take<Box<T>>(limit);
     areas = cursor.Take<T>(limit);
-    kept = cursor.Take<Kept<T>>(limit * shape.num_classes);
+    kept = cursor.Take<Candidate<T>>(limit * groups);
     bytes = cursor.used();
   }
 
-  int64_t* starts;           // [num_classes + 1] first candidate of each class
-  Candidate<T>* candidates;  // grouped by class
-  Box<T>* boxes;             // [limit] kept boxes of the class at work
+  int64_t* starts;           // [groups + 1] first candidate of each group
+  Candidate<T>* candidates;  // by group
+  Box<T>* boxes;             // [limit] kept boxes of the group at work
   T* areas;                  // [limit] and their areas
-  Kept<T>* kept;             // of all classes
+  Candidate<T>* kept;        // of all groups
   int64_t bytes;
 };
 
-// Partial order: the `count` best first, in order; the rest is left anywhere.
-template <typename Iterator>
-Iterator SortBest(Iterator begin, Iterator end, int64_t count) {
-  if (count < end - begin) {
-    std::nth_element(begin, begin + count, end);
-    end = begin + count;
-  }
-  std::sort(begin, end);
-  return end;
-}
-
-template <typename T>
+// Greedy suppression of one image.
+template <typename S>
 class ImageNms {
  public:
-  ImageNms(const T* boxes, const T* scores, const BatchedNmsShape& shape,
+  using T = ComputeType<S>;
+
+  ImageNms(const S* boxes, const S* scores, const BatchedNmsShape& shape,
            const BatchedNmsOptions& options, const Scratch<T>& scratch)
       : boxes_(boxes),
         scores_(scores),
@@ -90,34 +53,29 @@ class ImageNms {
 
   void Run() {
     Collect();
-    const int64_t limit = CandidateLimit(shape_, options_);
-    for (int64_t c = 0; c < shape_.num_classes; ++c) {
-      Candidate<T>* begin = scratch_.candidates + scratch_.starts[c];
-      Candidate<T>* end = scratch_.candidates + scratch_.starts[c + 1];
-      Suppress(static_cast<int32_t>(c), begin, SortBest(begin, end, limit));
+    const int64_t limit = GroupLimit(shape_, options_);
+    for (int64_t g = 0; g < NumGroups(shape_, options_); ++g) {
+      Candidate<T>* begin = scratch_.candidates + scratch_.starts[g];
+      Candidate<T>* end = scratch_.candidates + scratch_.starts[g + 1];
+      Suppress(begin, SortBest(begin, end, limit));
     }
   }
 
-  // Writes the best kept ones of all classes and fills the rest of the rows.
-  void Write(T* boxes, T* scores, int32_t* classes, int32_t* num_detections,
-             int32_t* anchor_indices) {
+  // Writes the best kept ones of all groups and fills the rest of the rows.
+  void Write(const BatchedNmsOutput<S>& output) {
     const int64_t rows = options_.max_detections;
     const int64_t found =
         SortBest(scratch_.kept, scratch_.kept + num_kept_, rows) -
         scratch_.kept;
     for (int64_t i = 0; i < found; ++i) {
-      const Kept<T>& kept = scratch_.kept[i];
+      const Candidate<T>& kept = scratch_.kept[i];
       std::copy_n(boxes_ + 4 * static_cast<int64_t>(kept.anchor), 4,
-                  boxes + 4 * i);
-      scores[i] = kept.score;
-      classes[i] = kept.class_id;
-      anchor_indices[i] = kept.anchor;
+                  output.boxes + 4 * i);
+      output.scores[i] = Narrow<S>(kept.score);
+      output.classes[i] = kept.class_id;
+      output.anchor_indices[i] = kept.anchor;
     }
-    std::fill(boxes + 4 * found, boxes + 4 * rows, T(0));
-    std::fill(scores + found, scores + rows, T(0));
-    std::fill(classes + found, classes + rows, 0);
-    std::fill(anchor_indices + found, anchor_indices + rows, -1);
-    *num_detections = static_cast<int32_t>(found);
+    FinishOutput(output, found, rows);
   }
 
  private:
@@ -126,102 +84,126 @@ class ImageNms {
            class_id != options_.background_class;
   }
 
-  // Groups the candidates by class: count, then fill.
+  int64_t GroupOf(int64_t class_id) const {
+    return options_.class_agnostic ? 0 : class_id;
+  }
+
+  // Groups the candidates: count, then fill.
   void Collect() {
     const int64_t num_classes = shape_.num_classes;
+    const int64_t num_groups = NumGroups(shape_, options_);
     int64_t* starts = scratch_.starts;
-    std::fill(starts, starts + num_classes + 1, 0);
+    std::fill(starts, starts + num_groups + 1, 0);
     for (int64_t a = 0; a < shape_.num_anchors; ++a) {
-      const T* row = scores_ + a * num_classes;
+      const S* row = scores_ + a * num_classes;
       for (int64_t c = 0; c < num_classes; ++c) {
-        if (IsCandidate(row[c], c)) ++starts[c + 1];
+        if (IsCandidate(Widen(row[c]), c)) ++starts[GroupOf(c) + 1];
       }
     }
-    for (int64_t c = 0; c < num_classes; ++c) starts[c + 1] += starts[c];
-    // While filling, starts[c] moves to the end of its class ...
+    for (int64_t g = 0; g < num_groups; ++g) starts[g + 1] += starts[g];
+    // While filling, starts[g] moves to the end of its group ...
     for (int64_t a = 0; a < shape_.num_anchors; ++a) {
-      const T* row = scores_ + a * num_classes;
+      const S* row = scores_ + a * num_classes;
       for (int64_t c = 0; c < num_classes; ++c) {
-        if (IsCandidate(row[c], c)) {
-          scratch_.candidates[starts[c]++] = {row[c], static_cast<int32_t>(a)};
+        const T score = Widen(row[c]);
+        if (IsCandidate(score, c)) {
+          scratch_.candidates[starts[GroupOf(c)]++] = {
+              score, static_cast<int32_t>(c), static_cast<int32_t>(a)};
         }
       }
     }
     // ... which is the start of the next one.
-    for (int64_t c = num_classes; c > 0; --c) starts[c] = starts[c - 1];
+    for (int64_t g = num_groups; g > 0; --g) starts[g] = starts[g - 1];
     starts[0] = 0;
   }
 
-  void Suppress(int32_t class_id, const Candidate<T>* begin,
-                const Candidate<T>* end) {
+  T Measure(const Box<T>& a, T area_a, const Box<T>& b, T area_b) const {
+    const T iou = Iou(a, area_a, b, area_b);
+    return options_.criterion == NmsCriterion::kDiou
+               ? iou - PairDiouPenalty<T, T>(a, b)
+               : iou;
+  }
+
+  void Suppress(const Candidate<T>* begin, const Candidate<T>* end) {
     const T threshold = static_cast<T>(options_.iou_threshold);
     int64_t kept_here = 0;
     for (const Candidate<T>* candidate = begin; candidate != end; ++candidate) {
       const Box<T> box =
-          LoadBox(boxes_ + 4 * static_cast<int64_t>(candidate->anchor));
+          LoadWideBox(boxes_ + 4 * static_cast<int64_t>(candidate->anchor));
       const T area = Area(box);
       bool keep = true;
       for (int64_t k = 0; keep && k < kept_here; ++k) {
-        keep =
-            !(Iou(scratch_.boxes[k], scratch_.areas[k], box, area) > threshold);
+        keep = !(Measure(scratch_.boxes[k], scratch_.areas[k], box, area) >
+                 threshold);
       }
       if (!keep) continue;
       scratch_.boxes[kept_here] = box;
       scratch_.areas[kept_here] = area;
       ++kept_here;
-      scratch_.kept[num_kept_++] = {candidate->score, class_id,
-                                    candidate->anchor};
+      scratch_.kept[num_kept_++] = *candidate;
     }
   }
 
-  const T* boxes_;
-  const T* scores_;
+  const S* boxes_;
+  const S* scores_;
   const BatchedNmsShape& shape_;
   const BatchedNmsOptions& options_;
   const Scratch<T>& scratch_;
   int64_t num_kept_ = 0;
 };
 
+template <typename S>
+int64_t SliceBytes(const BatchedNmsShape& shape,
+                   const BatchedNmsOptions& options) {
+  return options.method == NmsMethod::kGreedy
+             ? Scratch<ComputeType<S>>(shape, options, nullptr).bytes
+             : RescoringNmsWorkspaceBytes<S>(shape, options);
+}
+
 }  // namespace
 
-template <typename T>
-void BatchedNms(const T* boxes, const T* scores, const BatchedNmsShape& shape,
+template <typename S>
+void BatchedNms(const S* boxes, const S* scores, const BatchedNmsShape& shape,
                 const BatchedNmsOptions& options,
-                const BatchedNmsOutput<T>& output, void* workspace,
+                const BatchedNmsOutput<S>& output, void* workspace,
                 const ParallelFor& parallel_for) {
-  const int64_t slice = Scratch<T>(shape, options, nullptr).bytes;
+  const int64_t slice = SliceBytes<S>(shape, options);
   const int64_t cost = 5 * shape.num_anchors * (shape.num_classes + 1);
-  const int64_t rows = options.max_detections;
   parallel_for(shape.batch, cost, [&](int64_t begin, int64_t end, int worker) {
-    const Scratch<T> scratch(
-        shape, options, static_cast<std::byte*>(workspace) + worker * slice);
+    void* own = static_cast<std::byte*>(workspace) + worker * slice;
     for (int64_t image = begin; image < end; ++image) {
-      ImageNms<T> nms(boxes + 4 * image * shape.num_anchors,
-                      scores + image * shape.num_anchors * shape.num_classes,
-                      shape, options, scratch);
-      nms.Run();
-      nms.Write(output.boxes + 4 * image * rows, output.scores + image * rows,
-                output.classes + image * rows, output.num_detections + image,
-                output.anchor_indices + image * rows);
+      const S* image_boxes = boxes + 4 * image * shape.num_anchors;
+      const S* image_scores =
+          scores + image * shape.num_anchors * shape.num_classes;
+      const BatchedNmsOutput<S> image_output =
+          ImageOutput(output, image, options.max_detections);
+      if (options.method == NmsMethod::kGreedy) {
+        const Scratch<ComputeType<S>> scratch(shape, options, own);
+        ImageNms<S> nms(image_boxes, image_scores, shape, options, scratch);
+        nms.Run();
+        nms.Write(image_output);
+      } else {
+        RescoringNms(image_boxes, image_scores, shape, options, image_output,
+                     own);
+      }
     }
   });
 }
 
-template <typename T>
+template <typename S>
 int64_t BatchedNmsWorkspaceBytes(const BatchedNmsShape& shape,
                                  const BatchedNmsOptions& options,
                                  int num_workers) {
-  return num_workers * Scratch<T>(shape, options, nullptr).bytes;
+  return num_workers * SliceBytes<S>(shape, options);
 }
 
-#define SSDOPS_INSTANTIATE(T)                                               \
-  template void BatchedNms<T>(                                              \
-      const T*, const T*, const BatchedNmsShape&, const BatchedNmsOptions&, \
-      const BatchedNmsOutput<T>&, void*, const ParallelFor&);               \
-  template int64_t BatchedNmsWorkspaceBytes<T>(const BatchedNmsShape&,      \
+#define SSDOPS_INSTANTIATE(S)                                               \
+  template void BatchedNms<S>(                                              \
+      const S*, const S*, const BatchedNmsShape&, const BatchedNmsOptions&, \
+      const BatchedNmsOutput<S>&, void*, const ParallelFor&);               \
+  template int64_t BatchedNmsWorkspaceBytes<S>(const BatchedNmsShape&,      \
                                                const BatchedNmsOptions&, int);
-SSDOPS_INSTANTIATE(float)
-SSDOPS_INSTANTIATE(double)
+SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
 
 }  // namespace ssdops

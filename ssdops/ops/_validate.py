@@ -152,6 +152,30 @@ def fraction(name: str, value: float) -> float:
     return number
 
 
+def within(name: str, value: float, low: float, high: float) -> float:
+    """Check a number in `[low, high]`.
+
+    Raises:
+        ValueError: if it is outside, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+    return number
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """Check a name.
+
+    Raises:
+        ValueError: if it is none of the choices.
+    """
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {expected}, got {value!r}")
+    return value
+
+
 def not_nan(name: str, value: float) -> float:
     """Check that a number is not NaN.
 
