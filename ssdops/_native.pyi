@@ -19,6 +19,10 @@ def batched_nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
     *,
+    method: str = ...,
+    criterion: str = ...,
+    sigma: float = ...,
+    class_agnostic: bool = ...,
     score_threshold: float = ...,
     iou_threshold: float = ...,
     pre_nms_top_k: int = ...,
@@ -33,7 +37,7 @@ def batched_nms(
     NDArray[np.int32],
     NDArray[np.int32],
 ]:
-    """Greedy suppression per class; -1 stands for no limit and no background."""
+    """Non-maximum suppression; -1 stands for no limit and no background."""
 
 def box_iou(
     boxes_a: NDArray[Any],

@@ -2,6 +2,7 @@
 #include "ssdops/detect.h"
 
 #include "greedy_nms.h"
+#include "nms_candidates.h"
 
 namespace ssdops {
 namespace {
@@ -53,22 +54,23 @@ void Detect(const S* logits, const S* offsets, const S* anchors,
   const GreedyNmsProblem<S> problem =
       Problem(anchors, score_limits, shape, options);
   const int64_t slice = GreedyNms<S>(problem, nullptr).workspace_bytes();
-  const int64_t rows = options.max_detections;
+  const BatchedNmsOutput<S> rows = {output.boxes, output.scores, output.classes,
+                                    output.num_detections,
+                                    output.anchor_indices};
   parallel_for(
       shape.batch, Cost(shape), [&](int64_t begin, int64_t end, int worker) {
         GreedyNms<S> nms(problem,
                          static_cast<std::byte*>(workspace) + worker * slice);
         for (int64_t image = begin; image < end; ++image) {
           const int64_t first = image * shape.num_anchors;
-          S* probabilities = options.class_probabilities
-                                 ? output.class_probabilities +
-                                       image * rows * shape.num_classes
-                                 : nullptr;
-          nms.Run(
-              offsets + 4 * first, logits + first * shape.num_classes,
-              {output.boxes + 4 * image * rows, output.scores + image * rows,
-               output.classes + image * rows, output.num_detections + image,
-               output.anchor_indices + image * rows, probabilities});
+          S* probabilities =
+              options.class_probabilities
+                  ? output.class_probabilities +
+                        image * options.max_detections * shape.num_classes
+                  : nullptr;
+          nms.Run(offsets + 4 * first, logits + first * shape.num_classes,
+                  ImageOutput(rows, image, options.max_detections),
+                  probabilities);
         }
       });
 }

@@ -6,6 +6,8 @@
 #include <functional>
 #include <limits>
 
+#include "nms_candidates.h"
+
 namespace ssdops {
 namespace {
 
@@ -242,7 +244,8 @@ void GreedyNms<S>::FindDetections(const S* boxes, const S* scores) {
 }
 
 template <typename S>
-void GreedyNms<S>::Write(const S* scores, const GreedyNmsRows<S>& rows) {
+void GreedyNms<S>::Write(const S* scores, const BatchedNmsOutput<S>& rows,
+                         S* class_probabilities) {
   const int64_t found = state_.num_kept;
   const int64_t num_rows = problem_.max_detections;
   const int64_t classes = problem_.num_classes;
@@ -265,30 +268,26 @@ void GreedyNms<S>::Write(const S* scores, const GreedyNmsRows<S>& rows) {
                          : Narrow<S>(KeyScore<T>(state_.kept[i]));
     rows.classes[i] = static_cast<int32_t>(class_id);
     rows.anchor_indices[i] = static_cast<int32_t>(anchor);
-    if (rows.class_probabilities != nullptr) {
+    if (class_probabilities != nullptr) {
       SSDOPS_CALL_VARIANT(
           ActivateRow<S>(row, classes, problem_.activation, row_));
-      S* out = rows.class_probabilities + i * classes;
+      S* out = class_probabilities + i * classes;
       for (int64_t c = 0; c < classes; ++c) out[c] = Narrow<S>(row_[c]);
     }
   }
-  const S zero = Narrow<S>(T(0));
-  std::fill(rows.boxes + 4 * found, rows.boxes + 4 * num_rows, zero);
-  std::fill(rows.scores + found, rows.scores + num_rows, zero);
-  std::fill(rows.classes + found, rows.classes + num_rows, 0);
-  std::fill(rows.anchor_indices + found, rows.anchor_indices + num_rows, -1);
-  if (rows.class_probabilities != nullptr) {
-    std::fill(rows.class_probabilities + found * classes,
-              rows.class_probabilities + num_rows * classes, zero);
+  FinishOutput(rows, found, num_rows);
+  if (class_probabilities != nullptr) {
+    std::fill(class_probabilities + found * classes,
+              class_probabilities + num_rows * classes, S{});
   }
-  *rows.num_detections = static_cast<int32_t>(found);
 }
 
 template <typename S>
 void GreedyNms<S>::Run(const S* boxes, const S* scores,
-                       const GreedyNmsRows<S>& rows) {
+                       const BatchedNmsOutput<S>& rows,
+                       S* class_probabilities) {
   FindDetections(boxes, scores);
-  Write(scores, rows);
+  Write(scores, rows, class_probabilities);
 }
 
 #define SSDOPS_INSTANTIATE(S) template class GreedyNms<S>;

@@ -37,17 +37,6 @@ struct GreedyNmsProblem {
   int64_t background_class;    // but of this one none; or -1
 };
 
-// The results of one image.
-template <typename S>
-struct GreedyNmsRows {
-  S* boxes;
-  S* scores;
-  int32_t* classes;
-  int32_t* num_detections;
-  int32_t* anchor_indices;
-  S* class_probabilities;  // or null
-};
-
 template <typename S>
 class GreedyNms {
  public:
@@ -58,8 +47,10 @@ class GreedyNms {
 
   int64_t workspace_bytes() const { return bytes_; }
 
-  // boxes: [num_anchors, 4]; scores: [num_anchors, num_classes].
-  void Run(const S* boxes, const S* scores, const GreedyNmsRows<S>& rows);
+  // boxes: [num_anchors, 4]; scores: [num_anchors, num_classes]; the rows of
+  // one image, and the probabilities of its detections or null.
+  void Run(const S* boxes, const S* scores, const BatchedNmsOutput<S>& rows,
+           S* class_probabilities);
 
  private:
   void SetLimits();
@@ -68,7 +59,8 @@ class GreedyNms {
   bool Collect(CandidateScan<S>* scan);
   bool ChooseCut(const CandidateScan<S>& scan, double wanted, T* cut);
   int64_t Scan(CandidateScan<S>* scan, int64_t begin, int64_t end);
-  void Write(const S* scores, const GreedyNmsRows<S>& rows);
+  void Write(const S* scores, const BatchedNmsOutput<S>& rows,
+             S* class_probabilities);
   T ScoreLimit(int64_t class_id) const;
 
   const GreedyNmsProblem<S>& problem_;

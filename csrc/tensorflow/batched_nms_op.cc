@@ -20,7 +20,7 @@ absl::Status InferBatchedNms(InferenceContext* c) {
       MergeShape(c, 0, {c->UnknownDim(), c->UnknownDim(), 4}, &boxes));
   TF_RETURN_IF_ERROR(MergeShape(
       c, 1, {c->Dim(boxes, 0), c->Dim(boxes, 1), c->UnknownDim()}, &scores));
-  for (int scalar = 2; scalar < 4; ++scalar) {
+  for (int scalar = 2; scalar < 5; ++scalar) {
     TF_RETURN_IF_ERROR(c->WithRank(c->input(scalar), 0, &unused));
   }
   int64_t max_detections = 0;
@@ -40,23 +40,47 @@ REGISTER_OP("Ssdops>BatchedNms")
     .Input("scores: T")
     .Input("score_threshold: double")
     .Input("iou_threshold: double")
+    .Input("sigma: double")
     .Output("detected_boxes: T")
     .Output("detected_scores: T")
     .Output("detected_classes: int32")
     .Output("num_detections: int32")
     .Output("anchor_indices: int32")
     .Attr(SSDOPS_FLOAT_TYPES)
+    .Attr(
+        "method: {'greedy', 'soft_linear', 'soft_gaussian', 'matrix_linear', "
+        "'matrix_gaussian', 'weighted'}")
+    .Attr("criterion: {'iou', 'diou'}")
+    .Attr("class_agnostic: bool")
     .Attr("pre_nms_top_k: int >= -1")
     .Attr("max_detections: int >= 1")
     .Attr("background_class: int >= -1")
     .SetShapeFn(InferBatchedNms)
-    .Doc(
-        "Greedy suppression per class; see csrc/include/ssdops/batched_nms.h.");
+    .Doc("Non-maximum suppression; see csrc/include/ssdops/batched_nms.h.");
+
+// The enumerator whose name the attribute has; the op definition allows no
+// other.
+template <typename Enum, size_t count>
+absl::Status EnumAttr(OpKernelConstruction* ctx, const char* attr,
+                      const char* const (&names)[count], Enum* value) {
+  std::string name;
+  TF_RETURN_IF_ERROR(ctx->GetAttr(attr, &name));
+  for (size_t i = 0; i < count; ++i) {
+    if (name == names[i]) *value = static_cast<Enum>(i);
+  }
+  return absl::OkStatus();
+}
 
 template <typename T>
 class BatchedNmsOp : public OpKernel {
  public:
   explicit BatchedNmsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx,
+                   EnumAttr(ctx, "method", kNmsMethodNames, &options_.method));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "criterion", kNmsCriterionNames,
+                                 &options_.criterion));
+    OP_REQUIRES_OK(ctx,
+                   ctx->GetAttr("class_agnostic", &options_.class_agnostic));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("pre_nms_top_k", &options_.pre_nms_top_k));
     OP_REQUIRES_OK(ctx,
                    ctx->GetAttr("max_detections", &options_.max_detections));
@@ -81,6 +105,8 @@ class BatchedNmsOp : public OpKernel {
                                       kInfinity, &options.score_threshold));
     OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 3, "iou_threshold", 0, 1,
                                       &options.iou_threshold));
+    OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 4, "sigma", kMinNmsSigma,
+                                      kMaxNmsSigma, &options.sigma));
 
     const int64_t rows = options.max_detections;
     Tensor* outputs[5] = {};

@@ -153,6 +153,30 @@ def fraction(name: str, value: float) -> float:
     return number
 
 
+def within(name: str, value: float, low: float, high: float) -> float:
+    """Check a number in `[low, high]`.
+
+    Raises:
+        ValueError: if it is outside, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+    return number
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """Check a name.
+
+    Raises:
+        ValueError: if it is none of the choices.
+    """
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {expected}, got {value!r}")
+    return value
+
+
 def not_nan(name: str, value: float) -> float:
     """Check that a number is not NaN.
 
@@ -190,18 +214,6 @@ def class_id(name: str, value: int | None) -> int | None:
     if not integer or value < 0:
         raise ValueError(f"{name} must be None or at least 0, got {value!r}")
     return int(value)
-
-
-def choice(name: str, value: str, choices: Sequence[str]) -> str:
-    """Check that a string is one of some.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if value not in choices:
-        expected = ", ".join(repr(option) for option in choices)
-        raise ValueError(f"{name} must be one of {expected}, got {value!r}")
-    return value
 
 
 def score_thresholds(

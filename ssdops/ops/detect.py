@@ -126,8 +126,8 @@ def detect(
     _validate.same_size("logits", logits, 0, "offsets", offsets, 0)
     _validate.same_size("logits", logits, 1, "offsets", offsets, 1)
     _validate.same_size("logits", logits, 1, "anchors", anchors, 0)
-    _validate.choice("score_activation", score_activation, SCORE_ACTIVATIONS)
-    _validate.choice("criterion", criterion, CRITERIA)
+    _validate.one_of("score_activation", score_activation, SCORE_ACTIVATIONS)
+    _validate.one_of("criterion", criterion, CRITERIA)
     thresholds = _validate.score_thresholds(
         "score_threshold", score_threshold, logits.shape[-1]
     )

@@ -60,18 +60,3 @@ def box_iou(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
     boxes_a = tf.cast(boxes_a, compute_dtype(dtype))[..., :, None, :]
     boxes_b = tf.cast(boxes_b, compute_dtype(dtype))[..., None, :, :]
     return tf.cast(iou_broadcast(boxes_a, boxes_b), dtype)
-
-
-def diou_broadcast(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
-    """Distance IoU `[...]` of boxes with broadcasting shapes `[..., 4]`."""
-    a_ymin, a_xmin, a_ymax, a_xmax = tf.unstack(boxes_a, num=4, axis=-1)
-    b_ymin, b_xmin, b_ymax, b_xmax = tf.unstack(boxes_b, num=4, axis=-1)
-    dy = (a_ymin + a_ymax) * 0.5 - (b_ymin + b_ymax) * 0.5
-    dx = (a_xmin + a_xmax) * 0.5 - (b_xmin + b_xmax) * 0.5
-    height = tf.maximum(a_ymax, b_ymax) - tf.minimum(a_ymin, b_ymin)
-    width = tf.maximum(a_xmax, b_xmax) - tf.minimum(a_xmin, b_xmin)
-    diagonal = height * height + width * width
-    defined = is_valid(boxes_a) & is_valid(boxes_b) & (diagonal > 0)
-    defined &= diagonal <= diagonal.dtype.max
-    share = (dy * dy + dx * dx) / tf.where(defined, diagonal, 1)
-    return iou_broadcast(boxes_a, boxes_b) - tf.where(defined, share, 0)

@@ -58,6 +58,8 @@ def detect(
     found_boxes, found_scores, found_classes, count, found_anchors = batched_nms(
         boxes,
         tf.where(candidate, scores, lowest),
+        method="greedy",
+        sigma=1.0,
         score_threshold=-float("inf"),
         iou_threshold=iou_threshold,
         pre_nms_top_k=pre_nms_top_k,

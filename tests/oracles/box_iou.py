@@ -71,20 +71,3 @@ def box_iou(boxes_a: Array, boxes_b: Array) -> Array:
             for j, b in enumerate(boxes_b):
                 result[i, j] = iou(a, b)
     return result
-
-
-def diou(a: Array, b: Array) -> Any:
-    """IoU of two boxes `[4]` less the squared distance of their centres over that of
-    the corners of the box around both; plain IoU where that is not defined."""
-    overlap = iou(a, b)
-    if not is_valid(a) or not is_valid(b):
-        return overlap
-    half = a.dtype.type(0.5)
-    dy = (a[0] + a[2]) * half - (b[0] + b[2]) * half
-    dx = (a[1] + a[3]) * half - (b[1] + b[3]) * half
-    height = max(a[2], b[2]) - min(a[0], b[0])
-    width = max(a[3], b[3]) - min(a[1], b[1])
-    diagonal = height * height + width * width
-    if not 0 < diagonal <= np.finfo(a.dtype).max:
-        return overlap
-    return overlap - (dy * dy + dx * dx) / diagonal

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oracles.box_iou import diou, iou
+from oracles.batched_nms import Measure
 from oracles.exp_log import exp
 
 Array = npt.NDArray[Any]
@@ -60,7 +60,7 @@ def detect(
         np.zeros((batch, rows, num_classes), dtype),
     )
     out_boxes, out_scores, out_classes, out_count, out_anchors, out_all = result
-    overlap = diou if criterion == "diou" else iou
+    overlap = Measure(criterion, logits.dtype)
     scores = activate(logits, score_activation)
     if clip:
         boxes = np.clip(boxes, dtype(0), dtype(1))
@@ -117,15 +117,15 @@ def activate(logits: Array, score_activation: str) -> Array:
 def _greedy(
     candidates: list[tuple[Any, int, int]],
     boxes: Array,
-    overlap: Any,
+    overlap: Measure,
     threshold: Any,
     eta: float,
 ) -> list[tuple[Any, int, int]]:
     kept: list[tuple[Any, int, int]] = []
     with np.errstate(all="ignore"):
         for candidate in candidates:
-            box = boxes[candidate[2]]
-            if all(overlap(boxes[a], box) <= threshold for _, _, a in kept):
+            anchors = [anchor for _, _, anchor in kept]
+            if not (overlap(boxes[candidate[2]], boxes[anchors]) > threshold).any():
                 kept.append(candidate)
                 if eta < 1 and threshold > 0.5:
                     threshold = threshold * threshold.dtype.type(eta)
