@@ -32,7 +32,7 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "batched_nms": ("ssdops_batched_nms",),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    op: {"CPU": _FLOATS if op == "box_iou" else _FLOATS[2:], "GPU": ()}
+    op: {"CPU": _FLOATS[2:] if op == "batched_nms" else _FLOATS, "GPU": ()}
     for op in NATIVE_OPS
 }
 

@@ -42,12 +42,12 @@ SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
 }
 
 SSDOPS_INLINE Vec<double> Exp(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = Exp(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Exp(double{x[i]});
   return x;
 }
 
 SSDOPS_INLINE Vec<double> Log(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = Log(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Log(double{x[i]});
   return x;
 }
 
