@@ -58,7 +58,20 @@ SSDOPS_INLINE VecBox<T> Transpose(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
           High(ac_high, bd_high)};
 }
 
-// kLanes rows of four, in an order of its own that StoreRows takes back.
+// The order in which LoadRows brings rows into lanes, undone.
+template <typename T>
+SSDOPS_INLINE Vec<T> InOrder(Vec<T> v) {
+  if constexpr (kLanes<T> == 16) {
+    return __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14,
+                                   3, 7, 11, 15);
+  } else if constexpr (kLanes<T> == 8) {
+    return __builtin_shufflevector(v, v, 0, 4, 1, 5, 2, 6, 3, 7);
+  } else {
+    return v;
+  }
+}
+
+// kLanes rows of four, in an order that StoreRows and InOrder take back.
 template <typename S>
 SSDOPS_INLINE VecBox<ComputeType<S>> LoadRows(const S* from) {
   using T = ComputeType<S>;
