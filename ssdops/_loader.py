@@ -33,11 +33,7 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "detect": ("ssdops_detect",),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    op: {
-        "CPU": _FLOATS if op in ("box_iou", "batched_nms", "detect") else _FLOATS[2:],
-        "GPU": (),
-    }
-    for op in NATIVE_OPS
+    op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS
 }
 
 

@@ -62,11 +62,11 @@ py::array CallBoxCoding(const char* input_name, const char* output_name,
   const BoxCodingShape shape =
       CheckBoxCoding(input_name, input, anchors, variances);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(input_name, input, [&](auto zero) -> py::array {
+  return DispatchFloat(input_name, input, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
-    const std::array<T, 4> scale = CastVariances<T>(variances);
+    const auto scale = CastVariances<ComputeType<T>>(variances);
     auto output = Output<T>(output_name, shape.sizes, out);
     T* data = output.mutable_data();
     {
@@ -93,12 +93,12 @@ py::array CallBoxCodingGrad(const char* grad_name, const char* input_name,
     ThrowShape(grad_name, ShapeText(input), grad);
   }
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(grad_name, grad, [&](auto zero) -> py::array {
+  return DispatchFloat(grad_name, grad, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto grad_data = Input<T>(grad_name, grad);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
-    const std::array<T, 4> scale = CastVariances<T>(variances);
+    const auto scale = CastVariances<ComputeType<T>>(variances);
     auto output = Output<T>(output_name, shape.sizes, out);
     T* data = output.mutable_data();
     {

@@ -27,29 +27,28 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
       InRange("ignore_threshold", ignore_threshold, 0, 1, "[0, 1]"),
       bipartite_only, ignore_cross_boundary};
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(
-      "anchors", anchors, [&](auto zero) -> py::tuple {
-        using T = decltype(zero);
-        const auto anchor_data = Input<T>("anchors", anchors);
-        const auto box_data = Input<T>("gt_boxes", gt_boxes);
-        const auto label_data = Input<int32_t>("gt_labels", gt_labels);
-        const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
-        auto matched_gt =
-            Output<int32_t>("matched_gt", sizes, OutputElement(out, 0, 2));
-        auto matched_iou =
-            Output<T>("matched_iou", sizes, OutputElement(out, 1, 2));
-        int32_t* gt_out = matched_gt.mutable_data();
-        T* iou_out = matched_iou.mutable_data();
-        {
-          py::gil_scoped_release release;
-          const Workspace workspace(
-              MatchAnchorsWorkspaceBytes<T>(shape, parallel_for.num_workers()));
-          MatchAnchors(anchor_data.data(), box_data.data(), label_data.data(),
-                       shape, options, gt_out, iou_out, workspace.data(),
-                       parallel_for);
-        }
-        return py::make_tuple(matched_gt, matched_iou);
-      });
+  return DispatchFloat("anchors", anchors, [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const auto anchor_data = Input<T>("anchors", anchors);
+    const auto box_data = Input<T>("gt_boxes", gt_boxes);
+    const auto label_data = Input<int32_t>("gt_labels", gt_labels);
+    const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
+    auto matched_gt =
+        Output<int32_t>("matched_gt", sizes, OutputElement(out, 0, 2));
+    auto matched_iou =
+        Output<T>("matched_iou", sizes, OutputElement(out, 1, 2));
+    int32_t* gt_out = matched_gt.mutable_data();
+    T* iou_out = matched_iou.mutable_data();
+    {
+      py::gil_scoped_release release;
+      const Workspace workspace(
+          MatchAnchorsWorkspaceBytes<T>(shape, parallel_for.num_workers()));
+      MatchAnchors(anchor_data.data(), box_data.data(), label_data.data(),
+                   shape, options, gt_out, iou_out, workspace.data(),
+                   parallel_for);
+    }
+    return py::make_tuple(matched_gt, matched_iou);
+  });
 }
 
 }  // namespace

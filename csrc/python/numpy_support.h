@@ -146,16 +146,6 @@ auto DispatchFloat(const char* name, const py::array& array,
       " must have dtype float16, bfloat16, float32 or float64, got " + dtype);
 }
 
-// For kernels without half types.
-template <typename Function>
-auto DispatchSingleOrDouble(const char* name, const py::array& array,
-                            const Function& function) {
-  const std::string dtype = DtypeName(array.dtype());
-  if (dtype == "float32") return function(float{});
-  if (dtype == "float64") return function(double{});
-  throw py::value_error(std::string(name) +
-                        " must have dtype float32 or float64, got " + dtype);
-}
 
 // A C-contiguous array whose dtype is that of T.
 template <typename T>

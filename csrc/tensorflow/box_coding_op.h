@@ -41,8 +41,8 @@ template <typename T>
 struct BoxCodingInputs {
   int64_t batch;
   int64_t num_anchors;
-  const T* anchors;
-  T variances[4];
+  const Storage<T>* anchors;
+  ComputeType<Storage<T>> variances[4];
 };
 
 // Validates the inputs of a coding op whose tensors have these names.
@@ -81,13 +81,13 @@ absl::Status ReadBoxCodingInputs(tensorflow::OpKernelContext* ctx,
       return absl::InvalidArgumentError(absl::StrCat(
           "variances must be 4 positive finite numbers, got ", variance));
     }
-    inputs->variances[k] = static_cast<T>(variance);
+    inputs->variances[k] = static_cast<ComputeType<Storage<T>>>(variance);
   }
   inputs->num_anchors = anchors.dim_size(0);
   inputs->batch = inputs->num_anchors == 0
                       ? 0
                       : ctx->input(0).NumElements() / 4 / inputs->num_anchors;
-  inputs->anchors = anchors.flat<T>().data();
+  inputs->anchors = Data<T>(anchors);
   return absl::OkStatus();
 }
 

@@ -40,7 +40,7 @@ REGISTER_OP("Ssdops>MatchAnchors")
     .Input("ignore_threshold: double")
     .Output("matched_gt: int32")
     .Output("matched_iou: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .Attr("bipartite_only: bool")
     .Attr("ignore_cross_boundary: bool")
     .SetShapeFn(InferMatchAnchors)
@@ -94,13 +94,13 @@ class MatchAnchorsOp : public OpKernel {
     void* workspace = nullptr;
     OP_REQUIRES_OK(ctx,
                    AllocateWorkspace(ctx,
-                                     MatchAnchorsWorkspaceBytes<T>(
+                                     MatchAnchorsWorkspaceBytes<Storage<T>>(
                                          shape, parallel_for.num_workers()),
                                      &buffer, &workspace));
-    MatchAnchors(anchors.flat<T>().data(), gt_boxes.flat<T>().data(),
+    MatchAnchors(Data<T>(anchors), Data<T>(gt_boxes),
                  gt_labels.flat<int32_t>().data(), shape, options,
-                 matched_gt->flat<int32_t>().data(),
-                 matched_iou->flat<T>().data(), workspace, parallel_for);
+                 matched_gt->flat<int32_t>().data(), Data<T>(matched_iou),
+                 workspace, parallel_for);
   }
 
  private:
@@ -111,8 +111,7 @@ class MatchAnchorsOp : public OpKernel {
   REGISTER_KERNEL_BUILDER(                                                   \
       Name("Ssdops>MatchAnchors").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
       MatchAnchorsOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace
