@@ -20,6 +20,8 @@ constexpr int64_t kSampleSize = 4096;
 // A probability is at most exp(logit - pivot logit); the error of exp and of
 // the quotient is far below this share.
 constexpr double kLogitSlack = 1e-4;
+// The same where a mean of logits is compared; they are below 1000 there.
+constexpr double kSpreadSlack = 1e-2;
 // Probabilities below underflow on the way: no bound of the logits is used.
 constexpr double kSmallestBound = 1e-30;
 
@@ -130,6 +132,14 @@ void GreedyNms<S>::SetCut(T cut) {
   }
   // Behind a row of a softmax nothing is a candidate; elsewhere the pattern
   // begins anew.
+  // A probability is at most exp(largest logit - mean) / classes.
+  const T lowest = *std::min_element(limits_, limits_ + classes);
+  spread_limit_ = T(0);
+  if (static_cast<double>(lowest) * static_cast<double>(classes) > 1) {
+    spread_limit_ = static_cast<T>(
+        std::log(static_cast<double>(lowest) * static_cast<double>(classes)) -
+        kSpreadSlack);
+  }
   const bool repeat = problem_.activation != ScoreActivation::kSoftmax;
   for (int64_t c = classes; c < size; ++c) {
     limits_[c] = repeat ? limits_[c - classes] : kInfinity;
@@ -139,6 +149,7 @@ void GreedyNms<S>::SetCut(T cut) {
 
 template <typename S>
 int64_t GreedyNms<S>::Scan(CandidateScan<S>* scan, int64_t begin, int64_t end) {
+  scan->spread_limit = spread_limit_;
   return SSDOPS_CALL_VARIANT(ScanCandidates<S>(scan, begin, end));
 }
 

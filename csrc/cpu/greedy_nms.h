@@ -75,6 +75,7 @@ class GreedyNms {
   CandidateKey<T>* sample_;
   int64_t open_classes_ = 0;  // that can have candidates
   bool every_row_ = false;
+  T spread_limit_ = T(0);  // of the scan; see there
 };
 
 }  // namespace ssdops

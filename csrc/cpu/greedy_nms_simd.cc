@@ -158,6 +158,30 @@ SSDOPS_INLINE int64_t ScanElements(CandidateScan<S>* scan, int64_t begin,
   return end;
 }
 
+// The largest logit of a row less their mean, or infinity where rounding could
+// matter. The vectors reach over the row.
+template <typename S>
+SSDOPS_INLINE ComputeType<S> Spread(const S* logits, int64_t num_classes) {
+  using T = ComputeType<S>;
+  constexpr int kStep = kLanes<T>;
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  Vec<T> sums = {};
+  Vec<T> largest = Splat(-kInfinity);
+  for (int64_t j = 0; j < num_classes; j += kStep) {
+    const Vec<T> value = LoadWide(logits + j);
+    const Mask<T> inside = FirstLanes<T>(num_classes - j);
+    sums = sums + (inside ? value : Vec<T>{});
+    largest = Max(inside ? value : Splat(-kInfinity), largest);
+  }
+  T sum_lanes[kGroup] = {};
+  T max_lanes[kGroup];
+  for (int k = 0; k < kGroup; k += kStep) Store(max_lanes + k, largest);
+  Store(sum_lanes, sums);
+  const T top = MaxOfGroup(max_lanes);
+  if (!(top < T(1000) && top > T(-1000))) return kInfinity;
+  return top - SumOfGroup(sum_lanes) / static_cast<T>(num_classes);
+}
+
 template <typename S>
 SSDOPS_INLINE int64_t ScanSoftmax(CandidateScan<S>* scan, int64_t begin,
                                   int64_t end) {
@@ -176,6 +200,11 @@ SSDOPS_INLINE int64_t ScanSoftmax(CandidateScan<S>* scan, int64_t begin,
         over |= LoadWide(logits + j) - pivot > Load(scan->logit_limits + j);
       }
       if (Bits(over) == 0) continue;
+      // The mean of the exponentials is at least that of the mean.
+      if (scan->spread_limit > 0 &&
+          Spread(logits, num_classes) < scan->spread_limit) {
+        continue;
+      }
     }
     Softmax(logits, num_classes, scan->row);
     const auto anchor = static_cast<uint32_t>(i / num_classes);

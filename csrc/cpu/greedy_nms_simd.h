@@ -84,6 +84,8 @@ struct CandidateScan {
   const T* limits;        // scores above are candidates; see PatternSize
   const T* logit_limits;  // bounds of the logits, or of logit - pivot logit
   bool every_row;         // softmax: logit_limits reject nothing
+  T spread_limit;         // softmax: rows whose largest logit is not further
+                          // above their mean have no candidates
   CandidateKey<T> done;   // candidates have keys below ...
   CandidateKey<T> least;  // ... and from here on
   T* row;                 // softmax: [PatternSize] probabilities of one row
