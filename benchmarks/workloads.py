@@ -106,13 +106,7 @@ def matching(batch: int, largest: int, padded: int) -> Workload:
         largest: objects per image are 1 to this many.
         padded: rows that they are padded to.
     """
-    boxes = np.zeros((batch, padded, 4), np.float32)
-    labels = np.zeros((batch, padded), np.int32)
-    for i in range(batch):
-        rng = np.random.default_rng([3, i, largest])
-        count = int(rng.integers(1, largest + 1))
-        boxes[i, :count] = _objects(rng, count)
-        labels[i, :count] = rng.integers(1, 21, count)
+    boxes, labels = _ground_truth(batch, 1, largest, padded)
     num_anchors = len(anchors())
     real = int((labels > 0).sum())
     return Workload(
@@ -123,6 +117,32 @@ def matching(batch: int, largest: int, padded: int) -> Workload:
         + boxes.nbytes
         + labels.nbytes
         + batch * num_anchors * 8,
+        operations=real * num_anchors * OPERATIONS_PER_IOU,
+        reference=batch <= 2,
+    )
+
+
+@functools.cache
+def assignment(batch: int, smallest: int, largest: int, padded: int) -> Workload:
+    """Targets of a training batch for the anchors of SSD300.
+
+    Args:
+        batch: images.
+        smallest: objects per image, at least.
+        largest: at most.
+        padded: rows that they are padded to.
+    """
+    boxes, labels = _ground_truth(batch, smallest, largest, padded)
+    num_anchors = len(anchors())
+    real = int((labels > 0).sum())
+    return Workload(
+        name=f"b{batch}-g{smallest}to{largest}-p{padded}",
+        description=f"{batch} images, {smallest} to {largest} objects of {padded} rows",
+        inputs=(anchors(), boxes, labels),
+        bytes_moved=anchors().nbytes
+        + boxes.nbytes
+        + labels.nbytes
+        + batch * num_anchors * 28,
         operations=real * num_anchors * OPERATIONS_PER_IOU,
         reference=batch <= 2,
     )
@@ -170,6 +190,20 @@ def decoding(batch: int) -> Workload:
         # 2 exponentials of about 20 operations, 20 sums and products.
         operations=batch * len(anchors()) * 60,
     )
+
+
+def _ground_truth(
+    batch: int, smallest: int, largest: int, padded: int
+) -> tuple[Array, Array]:
+    """Boxes `[batch, padded, 4]` and labels `[batch, padded]`."""
+    boxes = np.zeros((batch, padded, 4), np.float32)
+    labels = np.zeros((batch, padded), np.int32)
+    for i in range(batch):
+        rng = np.random.default_rng([3, i, largest])
+        count = int(rng.integers(smallest, largest + 1))
+        boxes[i, :count] = _objects(rng, count)
+        labels[i, :count] = rng.integers(1, 21, count)
+    return boxes, labels
 
 
 def _objects(rng: np.random.Generator, count: int) -> Array:

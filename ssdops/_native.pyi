@@ -15,6 +15,22 @@ from numpy.typing import NDArray
 def active_isa() -> str:
     """Name of the instruction set that the kernels use."""
 
+def assign_targets(
+    anchors: NDArray[Any],
+    gt_boxes: NDArray[Any],
+    gt_labels: NDArray[np.int32],
+    *,
+    iou_threshold: float = ...,
+    negative_threshold: float = ...,
+    ignore_threshold: float = ...,
+    bipartite_only: bool = ...,
+    ignore_cross_boundary: bool = ...,
+    variances: Sequence[float] = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int32], NDArray[Any]]:
+    """Classes, offsets, ground truth and IoU of every anchor."""
+
 def batched_nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],

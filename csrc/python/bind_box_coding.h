@@ -14,6 +14,16 @@ using Variances = std::array<double, 4>;
 
 constexpr Variances kVariances = {0.1, 0.1, 0.2, 0.2};
 
+inline void CheckVariances(const Variances& variances) {
+  for (const double variance : variances) {
+    if (!(variance > 0 && std::isfinite(variance))) {
+      throw py::value_error(
+          "variances must be 4 positive finite numbers, got " +
+          std::string(py::str(py::float_(variance))));
+    }
+  }
+}
+
 // Checked sizes: every coded array is [..., A, 4] for anchors [A, 4].
 struct BoxCodingShape {
   int64_t batch;
@@ -33,13 +43,7 @@ inline BoxCodingShape CheckBoxCoding(const char* name, const py::array& coded,
     ThrowShape(name, "[..., " + count + ", 4] for " + count + " anchors",
                coded);
   }
-  for (const double variance : variances) {
-    if (!(variance > 0 && std::isfinite(variance))) {
-      throw py::value_error(
-          "variances must be 4 positive finite numbers, got " +
-          std::string(py::str(py::float_(variance))));
-    }
-  }
+  CheckVariances(variances);
   BoxCodingShape shape;
   shape.num_anchors = num_anchors;
   shape.batch = num_anchors == 0 ? 0 : coded.size() / 4 / num_anchors;

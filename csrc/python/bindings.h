@@ -7,6 +7,7 @@
 namespace ssdops::python {
 
 // One per op, each in bind_<op>.cc.
+void BindAssignTargets(pybind11::module_& module);
 void BindBatchedNms(pybind11::module_& module);
 void BindBoxIou(pybind11::module_& module);
 void BindDecodeBoxes(pybind11::module_& module);

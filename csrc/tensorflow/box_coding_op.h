@@ -36,6 +36,23 @@ inline absl::Status InferBoxCoding(
   return absl::OkStatus();
 }
 
+// Validates the variances and rounds them to the compute type.
+template <typename T>
+absl::Status ReadVariances(const tensorflow::Tensor& variances, T* values) {
+  if (!HasShape(variances, {4})) {
+    return WrongShape("variances", "[4]", variances);
+  }
+  for (int k = 0; k < 4; ++k) {
+    const double variance = variances.flat<double>()(k);
+    if (!(variance > 0 && std::isfinite(variance))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "variances must be 4 positive finite numbers, got ", variance));
+    }
+    values[k] = static_cast<T>(variance);
+  }
+  return absl::OkStatus();
+}
+
 // Checked sizes and data of a coding op.
 template <typename T>
 struct BoxCodingInputs {
@@ -56,9 +73,6 @@ absl::Status ReadBoxCodingInputs(tensorflow::OpKernelContext* ctx,
   if (!HasShape(anchors, {kAny, 4})) {
     return WrongShape("anchors", "[A, 4]", anchors);
   }
-  if (!HasShape(variances, {4})) {
-    return WrongShape("variances", "[4]", variances);
-  }
   int index = 0;
   for (const char* name : names) {
     const tensorflow::Tensor& coded = ctx->input(index++);
@@ -75,14 +89,7 @@ absl::Status ReadBoxCodingInputs(tensorflow::OpKernelContext* ctx,
                         coded);
     }
   }
-  for (int k = 0; k < 4; ++k) {
-    const double variance = variances.flat<double>()(k);
-    if (!(variance > 0 && std::isfinite(variance))) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "variances must be 4 positive finite numbers, got ", variance));
-    }
-    inputs->variances[k] = static_cast<ComputeType<Storage<T>>>(variance);
-  }
+  TF_RETURN_IF_ERROR(ReadVariances(variances, inputs->variances));
   inputs->num_anchors = anchors.dim_size(0);
   inputs->batch = inputs->num_anchors == 0
                       ? 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops.ops.assign_targets import Targets, assign_targets
 from ssdops.ops.batched_nms import Detections, DetectionsWithAnchors, batched_nms
 from ssdops.ops.box_iou import box_iou
 from ssdops.ops.decode_boxes import decode_boxes
@@ -15,6 +16,8 @@ __all__ = [
     "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
+    "Targets",
+    "assign_targets",
     "batched_nms",
     "box_iou",
     "decode_boxes",

@@ -60,6 +60,22 @@ def int32_tensor(name: str, value: Any) -> tf.Tensor:
     return tf.cast(value, tf.int32)
 
 
+def bool_tensor(name: str, value: Any) -> tf.Tensor:
+    """Convert a boolean argument to a bool tensor.
+
+    Raises:
+        ValueError: if it is not of dtype bool.
+    """
+    if not isinstance(value, tf.Tensor | tf.Variable):
+        value = np.asarray(value)
+        if value.size == 0 and value.dtype == np.float64:
+            value = value.astype(np.bool_)  # an empty list has no dtype of its own
+    dtype = tf.as_dtype(value.dtype)
+    if dtype != tf.bool:
+        raise ValueError(f"{name} must have dtype bool, got {dtype.name}")
+    return tf.convert_to_tensor(value)
+
+
 def shape(name: str, tensor: tf.Tensor, *patterns: str) -> None:
     """Check the statically known part of a shape.
 
@@ -175,6 +191,26 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
         expected = ", ".join(map(repr, choices))
         raise ValueError(f"{name} must be one of {expected}, got {value!r}")
     return value
+
+
+def matching_thresholds(
+    iou_threshold: float, negative_threshold: float | None
+) -> tuple[float, float]:
+    """Check the two thresholds of matching; None as the second means the first.
+
+    Raises:
+        ValueError: if one is no number in [0, 1], or the second above the first.
+    """
+    positive = fraction("iou_threshold", iou_threshold)
+    if negative_threshold is None:
+        return positive, positive
+    negative = fraction("negative_threshold", negative_threshold)
+    if negative > positive:
+        raise ValueError(
+            f"negative_threshold must be at most iou_threshold ({positive}),"
+            f" got {negative}"
+        )
+    return positive, negative
 
 
 def not_nan(name: str, value: float) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops.reference.assign_targets import assign_targets
 from ssdops.reference.batched_nms import batched_nms
 from ssdops.reference.box_iou import box_iou
 from ssdops.reference.decode_boxes import decode_boxes
@@ -11,6 +12,7 @@ from ssdops.reference.encode_boxes import encode_boxes
 from ssdops.reference.match_anchors import match_anchors
 
 __all__ = [
+    "assign_targets",
     "batched_nms",
     "box_iou",
     "decode_boxes",
