@@ -23,12 +23,14 @@ _HOME = {
     "DetectionsWithAnchors": "ssdops.ops",
     "NativeUnavailableError": "ssdops._loader",
     "NativeUnavailableWarning": "ssdops._loader",
+    "NmsResult": "ssdops.ops",
     "batched_nms": "ssdops.ops",
     "box_iou": "ssdops.ops",
     "decode_boxes": "ssdops.ops",
     "encode_boxes": "ssdops.ops",
     "implementation": "ssdops._implementation",
     "match_anchors": "ssdops.ops",
+    "nms": "ssdops.ops",
 }
 _SUBMODULES = (
     "anchors",
@@ -48,6 +50,7 @@ __all__ = [
     "DetectionsWithAnchors",
     "NativeUnavailableError",
     "NativeUnavailableWarning",
+    "NmsResult",
     "__version__",
     "anchors",
     "batched_nms",
@@ -60,6 +63,7 @@ __all__ = [
     "implementation",
     "match_anchors",
     "models",
+    "nms",
     "ops",
     "reference",
     "training",
@@ -84,11 +88,13 @@ if TYPE_CHECKING:
         AnchorMatches,
         Detections,
         DetectionsWithAnchors,
+        NmsResult,
         batched_nms,
         box_iou,
         decode_boxes,
         encode_boxes,
         match_anchors,
+        nms,
     )
 
 

@@ -12,6 +12,7 @@ void BindBoxIou(pybind11::module_& module);
 void BindDecodeBoxes(pybind11::module_& module);
 void BindEncodeBoxes(pybind11::module_& module);
 void BindMatchAnchors(pybind11::module_& module);
+void BindNms(pybind11::module_& module);
 
 }  // namespace ssdops::python
 

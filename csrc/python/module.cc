@@ -54,6 +54,7 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindDecodeBoxes(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
+  ssdops::python::BindNms(module);
   module.def(
       "exp",
       [](const py::array& x) {

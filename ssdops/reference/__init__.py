@@ -8,5 +8,13 @@ from ssdops.reference.box_iou import box_iou
 from ssdops.reference.decode_boxes import decode_boxes
 from ssdops.reference.encode_boxes import encode_boxes
 from ssdops.reference.match_anchors import match_anchors
+from ssdops.reference.nms import nms
 
-__all__ = ["batched_nms", "box_iou", "decode_boxes", "encode_boxes", "match_anchors"]
+__all__ = [
+    "batched_nms",
+    "box_iou",
+    "decode_boxes",
+    "encode_boxes",
+    "match_anchors",
+    "nms",
+]
