@@ -30,7 +30,12 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "encode_boxes": ("ssdops_encode_boxes", "ssdops_encode_boxes_grad"),
     "decode_boxes": ("ssdops_decode_boxes", "ssdops_decode_boxes_grad"),
     "batched_nms": ("ssdops_batched_nms",),
-    "nms": ("ssdops_nms",),
+    "nms": (
+        "ssdops_nms",
+        "ssdops_image_nms",
+        "ssdops_image_nms_with_scores",
+        "ssdops_combined_nms",
+    ),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     op: {"CPU": _FLOATS if op in ("box_iou", "nms") else _FLOATS[2:], "GPU": ()}

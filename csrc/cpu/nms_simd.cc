@@ -26,10 +26,11 @@ constexpr float kCellHeight = 3.0f;
 constexpr float kCellWidth = 1.0f;
 
 template <typename S>
-SSDOPS_INLINE Box<ComputeType<S>> LoadOrdered(const S* corners,
-                                              bool any_diagonal) {
-  Box<ComputeType<S>> box = LoadWideBox(corners);
-  if (any_diagonal) {
+SSDOPS_INLINE Box<ComputeType<S>> LoadOrdered(const NmsBoxes<S>& boxes,
+                                              uint32_t index) {
+  Box<ComputeType<S>> box =
+      LoadWideBox(boxes.corners + boxes.stride * int64_t{index});
+  if (boxes.any_diagonal) {
     // With a NaN, the two are equal or NaN afterwards: an empty box.
     const auto ymin = box.ymax < box.ymin ? box.ymax : box.ymin;
     const auto xmin = box.xmax < box.xmin ? box.xmax : box.xmin;
@@ -263,38 +264,80 @@ SSDOPS_INLINE void SuppressAround(const NmsGrid<T>& grid, const Box<T>& box,
   SuppressSlots(grid, test, grid.num_grouped, grid.num_slots);
 }
 
+template <typename T>
+SSDOPS_INLINE NmsItem<T> ItemOf(int64_t index, T score) {
+  using Key = decltype(NmsItem<T>::key);
+  constexpr Key kSign = Key{1} << (8 * sizeof(Key) - 1);
+  // -0 and 0 are equal; of the others, bits of numbers above 0 grow with the
+  // number, those of numbers below 0 fall.
+  const Key bits = BitCast<Key>(score == 0 ? T(0) : score);
+  return {static_cast<uint32_t>(index),
+          (bits & kSign) != 0 ? bits : bits ^ (kSign - 1)};
+}
+
 }  // namespace
 
 template <typename S>
 int64_t NmsCandidates(const S* scores, int64_t num_boxes,
                       ComputeType<S> score_threshold,
                       NmsItem<ComputeType<S>>* items) {
-  using T = ComputeType<S>;
-  using Key = decltype(NmsItem<T>::key);
-  constexpr Key kSign = Key{1} << (8 * sizeof(Key) - 1);
   int64_t count = 0;
   for (int64_t i = 0; i < num_boxes; ++i) {
-    const T score = Widen(scores[i]);
-    // -0 and 0 are equal; of the others, bits of numbers above 0 grow with the
-    // number, those of numbers below 0 fall.
-    const Key bits = BitCast<Key>(score == 0 ? T(0) : score);
-    items[count] = {static_cast<uint32_t>(i),
-                    (bits & kSign) != 0 ? bits : bits ^ (kSign - 1)};
+    const ComputeType<S> score = Widen(scores[i]);
+    items[count] = ItemOf(i, score);
     count += static_cast<int64_t>(score > score_threshold);
   }
   return count;
 }
 
+void NmsCandidatesByClass(const float* scores, int64_t num_boxes,
+                          int64_t num_classes, float score_threshold,
+                          NmsItem<float>* items, int64_t* counts) {
+  constexpr int64_t kStep = kLanes<float>;
+  const Vec<float> threshold = Splat(score_threshold);
+  const int64_t end = num_boxes * num_classes;
+  memset(counts, 0, static_cast<size_t>(num_classes) * sizeof(*counts));
+  for (int64_t i = 0; i < num_boxes; ++i) {
+    const float* row = scores + i * num_classes;
+    for (int64_t first = 0; first < num_classes; first += kStep) {
+      const int64_t here = i * num_classes + first;
+      const int64_t left = num_classes - first;
+      const Vec<float> some =
+          here + kStep <= end ? Load(row + first)
+                              : LoadPartial(row + first, left, score_threshold);
+      uint32_t bits = Bits(some > threshold);
+      if (left < kStep) bits &= (1u << static_cast<uint32_t>(left)) - 1;
+      for (; bits != 0; bits &= bits - 1) {
+        const int64_t c = first + __builtin_ctz(bits);
+        items[c * num_boxes + counts[c]++] = ItemOf(i, row[c]);
+      }
+    }
+  }
+}
+
 template <typename S>
-void NmsAgainstKept(const S* boxes, bool any_diagonal,
+bool NmsAreasAreFinite(const S* boxes, int64_t num_boxes) {
+  using T = ComputeType<S>;
+  int64_t finite = 0;
+  for (int64_t i = 0; i < num_boxes; ++i) {
+    const Box<T> box = LoadWideBox(boxes + 4 * i);
+    const T area = (box.ymax - box.ymin) * (box.xmax - box.xmin);
+    finite += static_cast<int64_t>(area >= -std::numeric_limits<T>::max() &&
+                                   area <= std::numeric_limits<T>::max());
+  }
+  return finite == num_boxes;
+}
+
+template <typename S>
+void NmsAgainstKept(const NmsBoxes<S>& boxes,
                     const NmsItem<ComputeType<S>>* items, int64_t count,
                     ComputeType<S> iou_threshold,
                     NmsKept<ComputeType<S>>* kept) {
   using T = ComputeType<S>;
   for (int64_t i = 0; i < count; ++i) {
     if (kept->num_indices == kept->max_indices) return;
-    const int64_t index = items[i].index;
-    const Box<T> box = LoadOrdered(boxes + 4 * index, any_diagonal);
+    const uint32_t index = items[i].index;
+    const Box<T> box = LoadOrdered(boxes, index);
     if (IsValid(box)) {
       // Boxes that overlap tend to have like scores: the newest first.
       const OverlapTest<T> test(box, iou_threshold);
@@ -311,17 +354,16 @@ void NmsAgainstKept(const S* boxes, bool any_diagonal,
 }
 
 template <typename S>
-void NmsFillGrid(const S* boxes, bool any_diagonal,
-                 const NmsItem<ComputeType<S>>* items, int64_t count,
-                 ComputeType<S> iou_threshold, NmsGrid<ComputeType<S>>* grid) {
+void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
+                 int64_t count, ComputeType<S> iou_threshold,
+                 NmsGrid<ComputeType<S>>* grid) {
   using T = ComputeType<S>;
   constexpr int32_t kEmpty = -1, kNoGroup = -2;
 
   // Smallest sizes.
   T min_height = T(kMaxGroupedSize), min_width = T(kMaxGroupedSize);
   for (int64_t i = 0; i < count; ++i) {
-    const Box<T> box =
-        LoadOrdered(boxes + 4 * int64_t{items[i].index}, any_diagonal);
+    const Box<T> box = LoadOrdered(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
     const bool grouped = IsGrouped(height, width);
     min_height = grouped && height < min_height ? height : min_height;
@@ -334,8 +376,7 @@ void NmsFillGrid(const S* boxes, bool any_diagonal,
   for (int g = 0; g < kNmsGroups; ++g) grid->groups[g] = {};
   int64_t num_others = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const Box<T> box =
-        LoadOrdered(boxes + 4 * int64_t{items[i].index}, any_diagonal);
+    const Box<T> box = LoadOrdered(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
     if (!IsGrouped(height, width)) {
       grid->buckets[i] = IsValid(box) ? kNoGroup : kEmpty;
@@ -390,8 +431,7 @@ void NmsFillGrid(const S* boxes, bool any_diagonal,
     const int32_t g = grid->buckets[i];
     if (g < 0) continue;
     const NmsGroup<T>& group = grid->groups[g];
-    const Box<T> box =
-        LoadOrdered(boxes + 4 * int64_t{items[i].index}, any_diagonal);
+    const Box<T> box = LoadOrdered(boxes, items[i].index);
     const auto bucket = static_cast<int32_t>(
         group.first_bucket +
         BucketOf(group,
@@ -405,7 +445,7 @@ void NmsFillGrid(const S* boxes, bool any_diagonal,
   }
   int32_t next_other = static_cast<int32_t>(grid->num_grouped);
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t index = items[i].index;
+    const uint32_t index = items[i].index;
     const int32_t bucket = grid->buckets[i];
     if (bucket == kEmpty) {
       grid->slots[index] = -1;
@@ -414,7 +454,7 @@ void NmsFillGrid(const S* boxes, bool any_diagonal,
     const int32_t slot =
         bucket == kNoGroup ? next_other++ : grid->starts[bucket + 1]++;
     grid->slots[index] = slot;
-    SetBox(grid->boxes, slot, LoadOrdered(boxes + 4 * index, any_diagonal));
+    SetBox(grid->boxes, slot, LoadOrdered(boxes, index));
   }
   for (int64_t k = 0; k < kNmsPadding; ++k) {
     SetBox(grid->boxes, grid->num_slots + k, Box<T>{});
@@ -447,15 +487,16 @@ void NmsOverGrid(const NmsItem<T>* items, int64_t count, T iou_threshold,
   }
 }
 
-#define SSDOPS_INSTANTIATE(S)                                                  \
-  template int64_t NmsCandidates<S>(const S*, int64_t, ComputeType<S>,         \
-                                    NmsItem<ComputeType<S>>*);                 \
-  template void NmsAgainstKept<S>(const S*, bool,                              \
-                                  const NmsItem<ComputeType<S>>*, int64_t,     \
-                                  ComputeType<S>, NmsKept<ComputeType<S>>*);   \
-  template void NmsFillGrid<S>(const S*, bool, const NmsItem<ComputeType<S>>*, \
-                               int64_t, ComputeType<S>,                        \
-                               NmsGrid<ComputeType<S>>*);
+#define SSDOPS_INSTANTIATE(S)                                                \
+  template int64_t NmsCandidates<S>(const S*, int64_t, ComputeType<S>,       \
+                                    NmsItem<ComputeType<S>>*);               \
+  template bool NmsAreasAreFinite<S>(const S*, int64_t);                     \
+  template void NmsAgainstKept<S>(const NmsBoxes<S>&,                        \
+                                  const NmsItem<ComputeType<S>>*, int64_t,   \
+                                  ComputeType<S>, NmsKept<ComputeType<S>>*); \
+  template void NmsFillGrid<S>(const NmsBoxes<S>&,                           \
+                               const NmsItem<ComputeType<S>>*, int64_t,      \
+                               ComputeType<S>, NmsGrid<ComputeType<S>>*);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
 #define SSDOPS_INSTANTIATE(T)                                 \

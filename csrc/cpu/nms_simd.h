@@ -83,6 +83,14 @@ struct NmsKept {
   int64_t max_indices;
 };
 
+// Boxes as an op has them: box i begins at corners + i * stride.
+template <typename S>
+struct NmsBoxes {
+  const S* corners;
+  int64_t stride;
+  bool any_diagonal;  // the corners may be any two opposite ones
+};
+
 SSDOPS_DECLARE_VARIANTS(
     // Writes the candidates among the boxes, in ascending order of their index.
     template <typename S>
@@ -90,16 +98,26 @@ SSDOPS_DECLARE_VARIANTS(
                           ComputeType<S> score_threshold,
                           NmsItem<ComputeType<S>>* items);
 
+    // The same for each class of scores [num_boxes, num_classes]: those of
+    // class c are counts[c] items from items + c * num_boxes on.
+    void NmsCandidatesByClass(const float* scores, int64_t num_boxes,
+                              int64_t num_classes, float score_threshold,
+                              NmsItem<float>* items, int64_t* counts);
+
+    // Whether the area of every box is a finite number.
+    template <typename S>
+    bool NmsAreasAreFinite(const S* boxes, int64_t num_boxes);
+
     // Visits sorted candidates, each against all kept boxes.
     template <typename S>
-    void NmsAgainstKept(const S* boxes, bool any_diagonal,
+    void NmsAgainstKept(const NmsBoxes<S>& boxes,
                         const NmsItem<ComputeType<S>>* items, int64_t count,
                         ComputeType<S> iou_threshold,
                         NmsKept<ComputeType<S>>* kept);
 
     // Puts unsorted candidates into a grid.
     template <typename S>
-    void NmsFillGrid(const S* boxes, bool any_diagonal,
+    void NmsFillGrid(const NmsBoxes<S>& boxes,
                      const NmsItem<ComputeType<S>>* items, int64_t count,
                      ComputeType<S> iou_threshold,
                      NmsGrid<ComputeType<S>>* grid);
