@@ -163,6 +163,40 @@ def overlaps(num_gt: int) -> Workload:
 
 
 @functools.cache
+def one_class(overlap: str, count: int) -> Workload:
+    """Boxes of one class, in pixels, for suppression at an IoU of 0.5.
+
+    Args:
+        overlap: `"low"`, about 90 percent are kept, or `"high"`, twenty boxes around
+            each of many places.
+        count: boxes, a multiple of 20.
+    """
+    rng = np.random.default_rng([6, count, overlap == "low"])
+    if overlap == "low":
+        size = rng.uniform(60, 140, (count, 2))
+        centre = rng.uniform(0, 78 * np.sqrt(count), (count, 2))
+    else:
+        places = count // 20
+        columns = int(np.ceil(np.sqrt(places)))
+        place = rng.permutation(np.repeat(np.arange(places), 20))
+        size = rng.uniform(90, 130, (places, 2))[place]
+        size = size * np.exp(rng.normal(0, 0.05, size.shape))
+        centre = np.stack([place // columns, place % columns], -1) * 260.0
+        centre = centre + rng.normal(0, 4, centre.shape)
+    boxes = np.concatenate([centre - size / 2, centre + size / 2], -1)
+    scores = rng.permutation(np.arange(1, count + 1) / (count + 1))
+    return Workload(
+        name=f"{overlap}-n{count}",
+        description=f"{count} boxes of one class, {overlap} overlap",
+        inputs=(boxes.astype(np.float32), scores.astype(np.float32)),
+        bytes_moved=count * 24,
+        # Sorting, and at least one other box met by each.
+        operations=int(count * (np.log2(count) + OPERATIONS_PER_IOU)),
+        reference=count <= 1000,
+    )
+
+
+@functools.cache
 def encoding(batch: int) -> Workload:
     """Matched ground truth of every anchor of a training batch."""
     rng = np.random.default_rng([4, batch])

@@ -56,6 +56,7 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindDetect(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
+  ssdops::python::BindNms(module);
   module.def(
       "exp",
       [](const py::array& x) {

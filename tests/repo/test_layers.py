@@ -40,6 +40,7 @@ IMPORTS = {
         "ssdops._loader",
         "ssdops._implementation",
     ),
+    "ssdops.image": ("ssdops.ops",),
     "ssdops.models": (
         *LEAVES,
         "ssdops.anchors",
