@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 from support.bits import assert_equal_bits, assert_within
 from support.requirements import require_native_op
-from workloads import Workload
 
 from ssdops._build_facts import build_facts
 from ssdops._loader import NativeUnavailableWarning, not_supported_reasons
+from ssdops.benchmarking.workloads import Workload
 
 IMPLEMENTATIONS = ("native", "reference")
 

@@ -79,7 +79,7 @@ def result_table(entries: Sequence[Entry]) -> Table:
     fastest = fastest_peers(entries)
     table = Table(title="Milliseconds a call", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("workload, implementation", overflow="fold")
-    for heading in ("median", "p25 - p75", "best round"):
+    for heading in ("median", "p25 - p75"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("result")
     table.add_column("x peer", justify="right")
@@ -95,14 +95,18 @@ def result_table(entries: Sequence[Entry]) -> Table:
         style = {"ssdops": "cyan"}.get(entry.library, "")
         table.add_row(
             f"  {escape(entry.implementation)}",
-            f"{entry.median_ms:.3g}",
-            f"{values['p25_ms']:.3g} - {values['p75_ms']:.3g}",
-            f"{entry.lowest_round_ms:.3g}",
+            _digits(entry.median_ms),
+            f"{_digits(values['p25_ms'])} - {_digits(values['p75_ms'])}",
             "right" if entry.verified else "differs",
             _ratio(fastest.get(key), entry),
             style=style if entry.verified else "dim",
         )
     return table
+
+
+def _digits(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _ratio(peer: Entry | None, entry: Entry) -> str:
@@ -131,6 +135,7 @@ def save_chart(entries: Sequence[Entry], path: Path) -> None:
     )
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.patches import Patch  # noqa: PLC0415
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
 
     if not entries:
         raise ValueError("there are no entries to draw")
@@ -139,16 +144,19 @@ def save_chart(entries: Sequence[Entry], path: Path) -> None:
     for entry in entries:
         panels.setdefault((entry.workload, entry.threads), []).append(entry)
     columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    tallest = max(len(_best_variants(shown)) for shown in panels.values())
-    figure = Figure(
-        figsize=(5.6 * columns, rows * (0.27 * tallest + 0.85) + 0.6),
-        layout="constrained",
+    sizes = [len(_best_variants(shown)) for shown in panels.values()]
+    tallest = [
+        max(sizes[first : first + columns]) for first in range(0, len(sizes), columns)
+    ]
+    heights = [0.27 * size + 0.85 for size in tallest]
+    figure = Figure(figsize=(5.6 * columns, sum(heights) + 0.6), layout="constrained")
+    grid: Any = figure.subplots(
+        len(tallest), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
-    grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
-    for axes, (key, shown) in zip(grid.flat, panels.items(), strict=False):
+    for index, (key, shown) in enumerate(panels.items()):
+        axes = grid.flat[index]
         best = _best_variants(shown)
         for place, entry in enumerate(best):
             color, hatch = _appearance(entry, fastest.get(key))
@@ -161,7 +169,7 @@ def save_chart(entries: Sequence[Entry], path: Path) -> None:
                 linewidth=0.5,
             )
             axes.annotate(
-                f"{entry.median_ms:.3g}",
+                _digits(entry.median_ms),
                 (entry.median_ms, place),
                 xytext=(3, 0),
                 textcoords="offset points",
@@ -170,12 +178,14 @@ def save_chart(entries: Sequence[Entry], path: Path) -> None:
             )
         name, threads = key
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         values = [entry.median_ms for entry in best]
         axes.set_xlim(min(values) / 2.5, max(values) * 3.5)
         axes.set_yticks(
             range(len(best)), [_short(entry.implementation) for entry in best]
         )
-        axes.set_ylim(tallest - 0.4, -0.6)
+        axes.set_ylim(tallest[index // columns] - 0.4, -0.6)
         axes.tick_params(labelsize=7)
         axes.set_title(f"{name}, {threads_text(threads)}", fontsize=9)
         axes.grid(axis="x", which="major", alpha=0.3)

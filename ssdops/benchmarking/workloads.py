@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdops.anchors import AnchorLevel, ssd300_voc, ssd512_voc
-from ssdops.benchmarking.arithmetic import decode, encode, match, overlaps
+from ssdops.benchmarking import arithmetic
 from ssdops.constants import BACKGROUND_CLASS
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
     "loss",
     "matching",
     "mining",
-    "overlap_matrix",
+    "overlaps",
     "single_class",
     "suite",
 ]
@@ -185,34 +185,34 @@ def anchors(model: str = "ssd300") -> Array:
 
 
 @functools.lru_cache(maxsize=4)
-def head(kind: str, batch: int, model: str = "ssd300", num_classes: int = 21) -> Arrays:
+def head(kind: str, batch: int, num_classes: int = 21, model: str = "ssd300") -> Arrays:
     """What the heads of an SSD put out.
 
     Args:
         kind: `"trained"`, about ten objects per image and background elsewhere, or
             `"dense"`, an untrained network with thousands of candidates per class.
         batch: images.
-        model: `"ssd300"` or `"ssd512"`.
         num_classes: background included.
+        model: `"ssd300"` or `"ssd512"`.
 
     Returns:
         float32 `offsets [B, A, 4]`, `logits [B, A, C]`, and what follows from them:
         `scores`, the softmax, and `boxes [B, A, 4]`.
     """
-    images = [_head_of_image(kind, i, model, num_classes) for i in range(batch)]
+    images = [_head_of_image(kind, i, num_classes, model) for i in range(batch)]
     offsets = np.stack([image[0] for image in images])
     logits = np.stack([image[1] for image in images])
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     scores = exponentials / exponentials.sum(-1, keepdims=True)
-    boxes = decode(offsets, centred_anchors(model))
+    boxes = arithmetic.decode(offsets, centred_anchors(model))
     return {"offsets": offsets, "logits": logits, "scores": scores, "boxes": boxes}
 
 
 def detection(
     kind: str,
     batch: int,
-    model: str = "ssd300",
     num_classes: int = 21,
+    model: str = "ssd300",
     given: str = "boxes",
 ) -> Workload:
     """Outputs of a head, to be turned into detections.
@@ -220,8 +220,8 @@ def detection(
     Args:
         kind: see `head`.
         batch: see `head`.
-        model: see `head`.
         num_classes: see `head`.
+        model: see `head`.
         given: `"boxes"` (decoded) and scores, `"offsets"` and scores, or `"logits"`
             and offsets.
     """
@@ -232,7 +232,7 @@ def detection(
     }[given]
 
     def make() -> Arrays:
-        outputs = head(kind, batch, model, num_classes)
+        outputs = head(kind, batch, num_classes, model)
         arrays = {name: outputs[name] for name in names}
         if given != "boxes":
             arrays["anchors"] = anchors(model)
@@ -241,7 +241,7 @@ def detection(
     def work(arrays: Arrays) -> int:
         # One comparison per score. Every candidate but the best of its class meets
         # at least one kept box, and no candidate can do without its box.
-        scores = head(kind, batch, model, num_classes)["scores"]
+        scores = head(kind, batch, num_classes, model)["scores"]
         per_class = (scores[..., 1:] > SCORE_THRESHOLD).sum(1)
         candidates = int(np.minimum(per_class, PRE_NMS_TOP_K).sum())
         total = scores.size + candidates * OPERATIONS_PER_IOU
@@ -269,18 +269,18 @@ def detection(
 
 def matching(
     batch: int = 32,
-    fewest: int = 1,
     largest: int = 20,
     padded: int = 64,
+    fewest: int = 1,
     model: str = "ssd300",
 ) -> Workload:
     """Ground truth of a training batch against the anchors.
 
     Args:
         batch: images.
-        fewest: objects of an image, at least.
         largest: objects of an image, at most.
         padded: rows that they are padded to.
+        fewest: objects of an image, at least.
         model: see `centred_anchors`.
     """
 
@@ -326,7 +326,7 @@ def mining(batch: int = 32, model: str = "ssd300") -> Workload:
         classes = np.zeros((batch, number), np.int32)
         for i in range(batch):
             real = labels[i] > 0
-            matched = match(boxes[i][real], anchors(model), MATCH_THRESHOLD)
+            matched = arithmetic.match(boxes[i][real], anchors(model), MATCH_THRESHOLD)
             classes[i] = np.where(matched >= 0, labels[i][matched], BACKGROUND_CLASS)
         losses = np.exp(rng.normal(-3, 1.5, classes.shape)).astype(np.float32)
         return {"losses": losses, "target_classes": classes}
@@ -371,16 +371,16 @@ def loss(batch: int = 32, model: str = "ssd300", num_classes: int = 21) -> Workl
     number = len(centred_anchors(model))
 
     def make() -> Arrays:
-        outputs = head("dense", batch, model, num_classes)
+        outputs = head("dense", batch, num_classes, model)
         boxes, labels = _ground_truth(batch, 1, 20, 64)
         classes = np.zeros((batch, number), np.int32)
         targets = np.zeros((batch, number, 4), np.float32)
         for i in range(batch):
             real = labels[i] > 0
-            matched = match(boxes[i][real], anchors(model), MATCH_THRESHOLD)
+            matched = arithmetic.match(boxes[i][real], anchors(model), MATCH_THRESHOLD)
             positive = matched >= 0
             classes[i, positive] = labels[i][matched[positive]]
-            targets[i, positive] = encode(
+            targets[i, positive] = arithmetic.encode(
                 boxes[i][matched[positive]], centred_anchors(model)[positive]
             )
         return {
@@ -404,7 +404,7 @@ def loss(batch: int = 32, model: str = "ssd300", num_classes: int = 21) -> Workl
     )
 
 
-def overlap_matrix(num_gt: int, model: str = "ssd300") -> Workload:
+def overlaps(num_gt: int, model: str = "ssd300") -> Workload:
     """The anchors against `num_gt` boxes, the whole matrix."""
     number = len(centred_anchors(model))
 
@@ -430,7 +430,7 @@ def suite() -> dict[str, Workload]:
     ]
     heads += [("ssd512", 81, kind, 8) for kind in ("trained", "dense")]
     workloads = [
-        detection(kind, batch, model, num_classes, given)
+        detection(kind, batch, num_classes, model, given)
         for model, num_classes, kind, batch in heads
         for given in ("boxes", "offsets", "logits")
     ]
@@ -438,7 +438,7 @@ def suite() -> dict[str, Workload]:
     workloads += [
         matching(32, *counts, model)
         for model in models
-        for counts in ((1, 20, 64), (100, 100, 100))
+        for counts in ((20, 64, 1), (100, 100, 100))
     ]
     workloads += [make(32, model) for model in models for make in (encoding, decoding)]
     workloads += [mining(32, model) for model in models]
@@ -448,7 +448,7 @@ def suite() -> dict[str, Workload]:
         for count in (1_000, 5_000, 20_000, 100_000)
     ]
     workloads.append(loss())
-    workloads += [overlap_matrix(number) for number in (1, 64)]
+    workloads += [overlaps(number) for number in (1, 64)]
     workloads += _without_work()
     return {workload.name: workload for workload in workloads}
 
@@ -482,7 +482,7 @@ def _coding(task: str, name: str, batch: int, model: str) -> Workload:
         rng = np.random.default_rng([4, number])
         offsets = rng.normal(0, 1.0, (batch, number, 4)).astype(np.float32)
         offsets = np.ascontiguousarray(offsets[..., _YX])
-        boxes = decode(offsets, centred_anchors(model))
+        boxes = arithmetic.decode(offsets, centred_anchors(model))
         return {
             name: {"boxes": boxes, "offsets": offsets}[name],
             "anchors": anchors(model),
@@ -554,7 +554,7 @@ def _ground_truth(
 
 
 def _head_of_image(
-    kind: str, image: int, model: str, num_classes: int
+    kind: str, image: int, num_classes: int, model: str
 ) -> tuple[Array, Array]:
     """Offsets `[A, 4]` and logits `[A, C]` of one image, float32."""
     centred = centred_anchors(model)
@@ -570,14 +570,14 @@ def _head_of_image(
     objects = _objects(rng, count)
     few = rng.choice(np.arange(1, num_classes), 4, replace=False)
     labels = rng.choice(few, count)
-    iou = overlaps(anchors(model), objects)
+    iou = arithmetic.overlaps(anchors(model), objects)
     best, overlap = iou.argmax(1), iou.max(1)
     near = overlap > 0.25
     rows = np.flatnonzero(near)
 
     offsets = rng.normal(0, 0.6, (number, 4))[:, _YX]
     jitter = rng.normal(0, 0.35, (len(rows), 4))[:, _YX]
-    offsets[rows] = encode(objects[best[rows]], centred[rows]) + jitter
+    offsets[rows] = arithmetic.encode(objects[best[rows]], centred[rows]) + jitter
 
     logits = rng.normal(0, 0.45, (number, num_classes))
     logits[:, 0] = 7.2 + rng.normal(0, 0.5, number)

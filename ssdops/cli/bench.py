@@ -103,12 +103,13 @@ def _bench(settings: Settings, output: Path, console: Console) -> None:
         try:
             # An unusable folder is told before anything is measured.
             save_results(session, output)
-            session.run()
-        except KeyboardInterrupt:
-            interrupted = True
         except OSError as error:
             console.print(f"Cannot write the results: {error}", highlight=False)
             raise typer.Exit(1) from None
+        try:
+            session.run()
+        except KeyboardInterrupt:
+            interrupted = True
     _report(session, output, console)
     if interrupted:
         console.print("Interrupted: what was measured before is above.")
