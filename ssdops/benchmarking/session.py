@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssdops.benchmarking.floors import copy_seconds, multiply_add_rate
 from ssdops.benchmarking.implementations import IMPLEMENTATIONS
 from ssdops.benchmarking.processes import Worker, WorkerError
 from ssdops.benchmarking.results import expected
@@ -135,7 +136,8 @@ class Session:
         entries: what was measured so far; each has at least one round.
         skipped: what could not be measured so far.
         versions: of the libraries that were started, by name.
-        facts: description, bytes and operations of the workloads begun, by name.
+        facts: description, bytes, operations and floors (of one thread) of the
+            workloads begun, by name.
     """
 
     def __init__(
@@ -205,6 +207,8 @@ class Session:
             "description": workload.description,
             "bytes_moved": workload.bytes_moved,
             "operations": workload.operations,
+            "floor_ms_bytes": 1e3 * copy_seconds(workload.bytes_moved),
+            "floor_ms_operations": 1e3 * workload.operations / multiply_add_rate(),
         }
         here = [
             entry

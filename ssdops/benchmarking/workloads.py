@@ -240,15 +240,17 @@ def detection(
 
     def work(arrays: Arrays) -> int:
         # One comparison per score. Every candidate but the best of its class meets
-        # at least one kept box, and no candidate can do without its box.
-        scores = head(kind, batch, num_classes, model)["scores"]
-        per_class = (scores[..., 1:] > SCORE_THRESHOLD).sum(1)
-        candidates = int(np.minimum(per_class, PRE_NMS_TOP_K).sum())
-        total = scores.size + candidates * OPERATIONS_PER_IOU
+        # at least one kept box, and no candidate can do without its box. The sum of a
+        # softmax is needed only at anchors with a candidate.
+        above = head(kind, batch, num_classes, model)["scores"][..., 1:]
+        above = above > SCORE_THRESHOLD
+        candidates = int(np.minimum(above.sum(1), PRE_NMS_TOP_K).sum())
+        anchors_seen = batch * len(centred_anchors(model))
+        total = anchors_seen * num_classes + candidates * OPERATIONS_PER_IOU
         if given != "boxes":
             total += candidates * OPERATIONS_PER_CODING
         if given == "logits":
-            total += scores.size * OPERATIONS_PER_LOGIT
+            total += int(above.any(2).sum()) * num_classes * OPERATIONS_PER_LOGIT
         return total
 
     group = {"ssd300": "W1", "ssd512": "W2"}[model]

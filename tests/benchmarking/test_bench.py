@@ -90,7 +90,10 @@ def test_quick_run(run: Run, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "o/session.json").read_text("utf-8"))
     assert told["versions"]["numpy"] == np.__version__
     assert told["settings"]["threads"] == [1, 2]
-    assert told["workloads"][WORKLOAD]["operations"] > 0
+    facts = told["workloads"][WORKLOAD]
+    assert facts["operations"] > 0
+    assert facts["floor_ms_bytes"] > 0
+    assert facts["floor_ms_operations"] > 0
     assert told["machine"]["cores"] >= 1
     with Image.open(tmp_path / "o/chart.png") as picture:
         assert min(picture.size) > 100

@@ -87,6 +87,7 @@ NO_TENSORFLOW = (
     "ssdops/_implementation.py",
     "ssdops/anchors.py",
     "ssdops/benchmarking/arithmetic.py",
+    "ssdops/benchmarking/floors.py",
     "ssdops/benchmarking/processes.py",
     "ssdops/benchmarking/report.py",
     "ssdops/benchmarking/results.py",

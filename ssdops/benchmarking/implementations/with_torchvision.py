@@ -51,8 +51,9 @@ def _best_of_each_class(boxes: Any, scores: Any) -> Any:
 
     found = []
     number = scores.shape[2]
+    most = min(PRE_NMS_TOP_K, scores.shape[1])
     for image_boxes, image_scores in zip(boxes, scores, strict=True):
-        best, anchor = image_scores[:, 1:].t().topk(PRE_NMS_TOP_K, dim=1)
+        best, anchor = image_scores[:, 1:].t().topk(most, dim=1)
         enough = best > SCORE_THRESHOLD
         classes = torch.arange(1, number)[:, None].expand_as(best)[enough]
         best, candidates = best[enough], image_boxes[anchor[enough]]
