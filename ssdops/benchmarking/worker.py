@@ -65,27 +65,33 @@ def read_workload(path: Path) -> tuple[Arrays, Arrays]:
 
 
 def measure(prepared: Prepared, seconds: float) -> list[float]:
-    """Times of single calls in milliseconds, after one that is not timed.
+    """Times of single calls in milliseconds.
+
+    The first call warms the caches and is not counted, unless it takes so long that
+    it can be the only one.
 
     Args:
         prepared: what is called.
         seconds: how long to go on; at least 3 calls, or 1 if it is a long one.
     """
-    start = time.perf_counter()
-    prepared.call()
-    fewest = 1 if time.perf_counter() - start > _LONG_CALL else _FEWEST_CALLS
-    times: list[float] = []
+
+    def one_call() -> float:
+        start = time.perf_counter()
+        prepared.call()
+        return 1e3 * (time.perf_counter() - start)
+
     gc.collect()
     gc.disable()
     try:
+        first = one_call()
+        long = first > 1e3 * _LONG_CALL
+        times = [first] if long else []
+        fewest = 1 if long else _FEWEST_CALLS
         end = time.perf_counter() + seconds
-        while len(times) < _MOST_CALLS:
-            start = time.perf_counter()
-            prepared.call()
-            stop = time.perf_counter()
-            times.append(1e3 * (stop - start))
-            if stop >= end and len(times) >= fewest:
-                break
+        while len(times) < fewest or (
+            time.perf_counter() < end and len(times) < _MOST_CALLS
+        ):
+            times.append(one_call())
     finally:
         gc.enable()
     return times

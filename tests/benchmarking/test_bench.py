@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ssdops.benchmarking import session as session_module
+from ssdops.benchmarking import worker as worker_module
 from ssdops.benchmarking.implementations import IMPLEMENTATIONS, Implementation
 from ssdops.benchmarking.implementations.variant import Prepared
 from ssdops.benchmarking.processes import Worker, WorkerError
@@ -217,6 +219,13 @@ def test_short_calls_are_repeated() -> None:
     assert len(times) == 3
     assert len(calls) == 4
     assert len(measure(Prepared(lambda: None, dict), 10.0)) == 1000
+
+
+def test_a_long_call_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_LONG_CALL", 0.01)
+    times = measure(Prepared(lambda: time.sleep(0.02), dict), 0.0)
+    assert len(times) == 1
+    assert times[0] >= 20
 
 
 def test_fastest_peer_is_right_and_no_part_of_ssdops() -> None:
