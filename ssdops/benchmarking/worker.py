@@ -87,7 +87,7 @@ def measure(prepared: Prepared, seconds: float) -> list[float]:
         long = first > 1e3 * _LONG_CALL
         times = [first] if long else []
         fewest = 1 if long else _FEWEST_CALLS
-        end = time.perf_counter() + seconds
+        end = time.perf_counter() + (0.0 if long else seconds)
         while len(times) < fewest or (
             time.perf_counter() < end and len(times) < _MOST_CALLS
         ):

@@ -200,17 +200,18 @@ def _check(option: str, given: list[str], known: list[str]) -> None:
 
 
 def _list(console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ssdops.benchmarking.implementations import IMPLEMENTATIONS
-    from ssdops.benchmarking.workloads import HEADLINE, TASKS, suite
+    from ssdops.benchmarking.workloads import HEADLINE, suite
 
-    table = Table("workload", "what it stands for", "task", "")
+    table = Table("workload", "what it stands for", "", box=SIMPLE_HEAD)
     for name, workload in suite().items():
         mark = "default" if name in HEADLINE else ""
-        table.add_row(name, workload.description, TASKS[workload.task], mark)
+        table.add_row(name, workload.description, mark)
     console.print(table)
-    table = Table("implementation", "installed")
+    table = Table("implementation", "installed", box=SIMPLE_HEAD)
     for name, entry in IMPLEMENTATIONS.items():
         missing = entry.missing()
         table.add_row(name, f"no: {', '.join(missing)}" if missing else "yes")
