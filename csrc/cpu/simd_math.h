@@ -9,6 +9,9 @@
 namespace ssdops {
 namespace SSDOPS_ISA {
 
+using ::ssdops::Exp;
+using ::ssdops::Log;
+
 SSDOPS_INLINE Vec<float> PowerOfTwo(Mask<float> n) {
   return reinterpret_cast<Vec<float>>((n + 127) << 23);
 }
@@ -42,12 +45,12 @@ SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
 }
 
 SSDOPS_INLINE Vec<double> Exp(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = Exp(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Exp(double{x[i]});
   return x;
 }
 
 SSDOPS_INLINE Vec<double> Log(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = Log(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Log(double{x[i]});
   return x;
 }
 
