@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from measuring import IMPLEMENTATIONS, assert_same_on_both, time_op
-from workloads import Workload, overlaps
 
 from ssdops import box_iou
+from ssdops.benchmarking.workloads import Workload, overlaps
 
 WORKLOADS = [overlaps(1), overlaps(64)]
 

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 from measuring import IMPLEMENTATIONS, record, time_op
 from oracles.nms import nms_of_many as oracle
-from workloads import Workload, one_class
 
 from ssdops import nms
+from ssdops.benchmarking.workloads import Workload, single_class
 
 COUNTS = (1000, 5000, 20000, 100_000)
-WORKLOADS = [one_class(kind, n) for kind in ("low", "high") for n in COUNTS]
+WORKLOADS = [single_class(kind, n) for kind in ("low", "high") for n in COUNTS]
 CASES = [
     pytest.param(workload, implementation, id=f"{workload.name}-{implementation}")
     for workload in WORKLOADS
