@@ -21,6 +21,9 @@ constexpr float kMinReachThreshold = 9.5367432e-7f;  // 2^-20
 // Groups of fewer boxes are not divided into cells.
 constexpr int64_t kMinCelledCount = 33;
 
+// Candidates whose boxes are fetched before they are visited.
+constexpr int64_t kAhead = 8;
+
 // Size of a cell in units of the reach of a box.
 constexpr float kCellHeight = 3.0f;
 constexpr float kCellWidth = 1.0f;
@@ -54,7 +57,6 @@ SSDOPS_INLINE void SetBox(const BoxArrays<T>& boxes, int64_t i,
   boxes.xmin[i] = box.xmin;
   boxes.ymax[i] = box.ymax;
   boxes.xmax[i] = box.xmax;
-  boxes.area[i] = Area(box);
 }
 
 // Tests one box against vectors of others: which have an IoU above a threshold?
@@ -73,12 +75,17 @@ class OverlapTest {
   SSDOPS_INLINE uint32_t operator()(const BoxArrays<T>& boxes,
                                     int64_t first) const {
     const Vec<T> zero = {};
-    const Vec<T> height = Min(box_.ymax, Load(boxes.ymax + first)) -
-                          Max(box_.ymin, Load(boxes.ymin + first));
-    const Vec<T> width = Min(box_.xmax, Load(boxes.xmax + first)) -
-                         Max(box_.xmin, Load(boxes.xmin + first));
+    const VecBox<T> other = {Load(boxes.ymin + first), Load(boxes.xmin + first),
+                             Load(boxes.ymax + first),
+                             Load(boxes.xmax + first)};
+    const Vec<T> height =
+        Min(box_.ymax, other.ymax) - Max(box_.ymin, other.ymin);
+    const Vec<T> width =
+        Min(box_.xmax, other.xmax) - Max(box_.xmin, other.xmin);
     const Vec<T> overlap = height * width;
-    const Vec<T> area_union = (area_ + Load(boxes.area + first)) - overlap;
+    // Empty boxes have a wrong area here, but no overlap.
+    const Vec<T> area = (other.ymax - other.ymin) * (other.xmax - other.xmin);
+    const Vec<T> area_union = (area_ + area) - overlap;
     // A rounded quotient above the threshold is a true quotient not below it,
     // and rounding does not change the order of the products.
     const Mask<T> maybe = (height > zero) & (width > zero) &
@@ -162,23 +169,28 @@ SSDOPS_INLINE uint32_t BucketOf(const NmsGroup<T>& group, int32_t row,
 // The IoU threshold as far as the reach of a box relies on it: a little lower,
 // for the rounding errors of areas, overlaps and quotients.
 template <typename T>
-SSDOPS_INLINE T ReachThreshold(T iou_threshold) {
-  return iou_threshold < T(kMinReachThreshold)
-             ? T(0)
-             : iou_threshold * T(0.9990234375);
-}
+struct ReachLimit {
+  SSDOPS_INLINE explicit ReachLimit(T iou_threshold)
+      : t(iou_threshold < T(kMinReachThreshold)
+              ? T(0)
+              : iou_threshold * T(0.9990234375)),
+        inverse(1 / t) {}
+
+  T t;
+  T inverse;
+};
 
 // How far the centres of a box of this size and of another, of at most
 // `largest`, can be apart along an axis if their IoU is above t. The overlap
 // along the axis is at most (size + other) / 2 - distance, and above
 // t * max(size, other): else the overlap would be below t times the larger box.
 template <typename T>
-SSDOPS_INLINE T ReachOf(T size, T largest, T t) {
-  const T limit = size / t;
-  largest = largest < limit ? largest : limit;
-  if (t >= T(0.5) && largest > size) largest = size;
+SSDOPS_INLINE T ReachOf(T size, T largest, const ReachLimit<T>& limit) {
+  const T most = size * limit.inverse;
+  largest = largest < most ? largest : most;
+  largest = limit.t >= T(0.5) && largest > size ? size : largest;
   const T larger = largest > size ? largest : size;
-  return T(0.5) * (size + largest) - t * larger;
+  return T(0.5) * (size + largest) - limit.t * larger;
 }
 
 // With a margin for rounded centres.
@@ -204,9 +216,10 @@ SSDOPS_INLINE void SuppressSlots(const NmsGrid<T>& grid,
 
 template <typename T>
 void SuppressInGroup(const NmsGrid<T>& grid, const NmsGroup<T>& group,
-                     const OverlapTest<T>& test, const Box<T>& box, T t) {
-  const T reach_y = ReachOf(box.ymax - box.ymin, group.max_height, t);
-  const T reach_x = ReachOf(box.xmax - box.xmin, group.max_width, t);
+                     const OverlapTest<T>& test, const Box<T>& box,
+                     const ReachLimit<T>& limit) {
+  const T reach_y = ReachOf(box.ymax - box.ymin, group.max_height, limit);
+  const T reach_x = ReachOf(box.xmax - box.xmin, group.max_width, limit);
   if (reach_y < 0 || reach_x < 0) return;
   const int64_t end_slot = group.first_slot + group.count;
   if (group.mask == 0) {
@@ -243,22 +256,25 @@ void SuppressInGroup(const NmsGrid<T>& grid, const NmsGroup<T>& group,
 // Marks every slot whose box has an IoU above the threshold with this one.
 template <typename T>
 SSDOPS_INLINE void SuppressAround(const NmsGrid<T>& grid, const Box<T>& box,
-                                  T iou_threshold, T t) {
+                                  T iou_threshold, const ReachLimit<T>& limit) {
   const OverlapTest<T> test(box, iou_threshold);
   const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
   if (!IsGrouped(height, width)) {
     SuppressSlots(grid, test, 0, grid.num_slots);
     return;
   }
-  const int lowest_y = LevelOf(static_cast<float>(height * t), grid.min_height);
+  const int lowest_y =
+      LevelOf(static_cast<float>(height * limit.t), grid.min_height);
   const int highest_y =
-      LevelOf(static_cast<float>(height / t), grid.min_height);
-  const int lowest_x = LevelOf(static_cast<float>(width * t), grid.min_width);
-  const int highest_x = LevelOf(static_cast<float>(width / t), grid.min_width);
+      LevelOf(static_cast<float>(height * limit.inverse), grid.min_height);
+  const int lowest_x =
+      LevelOf(static_cast<float>(width * limit.t), grid.min_width);
+  const int highest_x =
+      LevelOf(static_cast<float>(width * limit.inverse), grid.min_width);
   for (int level_y = lowest_y; level_y <= highest_y; ++level_y) {
     for (int level_x = lowest_x; level_x <= highest_x; ++level_x) {
       const NmsGroup<T>& group = grid.groups[level_y * kNmsLevels + level_x];
-      if (group.count > 0) SuppressInGroup(grid, group, test, box, t);
+      if (group.count > 0) SuppressInGroup(grid, group, test, box, limit);
     }
   }
   SuppressSlots(grid, test, grid.num_grouped, grid.num_slots);
@@ -360,22 +376,37 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
   using T = ComputeType<S>;
   constexpr int32_t kEmpty = -1, kNoGroup = -2;
 
-  // Smallest sizes.
-  T min_height = T(kMaxGroupedSize), min_width = T(kMaxGroupedSize);
+  // The range of sizes.
+  T min_height = T(kMaxGroupedSize), max_height = 0;
+  T min_width = T(kMaxGroupedSize), max_width = 0;
+  int64_t num_grouped = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Box<T> box = LoadOrdered(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
-    const bool grouped = IsGrouped(height, width);
-    min_height = grouped && height < min_height ? height : min_height;
-    min_width = grouped && width < min_width ? width : min_width;
+    const bool is_grouped = IsGrouped(height, width);
+    num_grouped += static_cast<int64_t>(is_grouped);
+    min_height = is_grouped && height < min_height ? height : min_height;
+    max_height = is_grouped && height > max_height ? height : max_height;
+    min_width = is_grouped && width < min_width ? width : min_width;
+    max_width = is_grouped && width > max_width ? width : max_width;
   }
   grid->min_height = static_cast<float>(min_height);
   grid->min_width = static_cast<float>(min_width);
 
-  // Groups, and their sizes.
+  // Groups, and their sizes: often just one.
   for (int g = 0; g < kNmsGroups; ++g) grid->groups[g] = {};
   int64_t num_others = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  const bool is_one_group =
+      num_grouped == count &&
+      LevelOf(static_cast<float>(max_height), grid->min_height) == 0 &&
+      LevelOf(static_cast<float>(max_width), grid->min_width) == 0;
+  if (is_one_group) {
+    NmsGroup<T>& group = grid->groups[0];
+    group.count = count;
+    group.max_height = max_height;
+    group.max_width = max_width;
+  }
+  for (int64_t i = 0; i < count && !is_one_group; ++i) {
     const Box<T> box = LoadOrdered(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
     if (!IsGrouped(height, width)) {
@@ -395,7 +426,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
 
   // The reach of a box among its like sets the size of cells: few rows, because
   // each is looked up, and narrow columns, because adjacent ones are one look.
-  const T t = ReachThreshold(iou_threshold);
+  const ReachLimit<T> limit(iou_threshold);
   int64_t num_buckets = 0, num_slots = 0;
   for (int g = 0; g < kNmsGroups; ++g) {
     NmsGroup<T>& group = grid->groups[g];
@@ -405,8 +436,8 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
     uint32_t buckets = 1;
     if (group.count >= kMinCelledCount) {
       while (buckets < group.count) buckets *= 2;
-      const T reach_y = ReachOf(group.max_height, group.max_height, t);
-      const T reach_x = ReachOf(group.max_width, group.max_width, t);
+      const T reach_y = ReachOf(group.max_height, group.max_height, limit);
+      const T reach_x = ReachOf(group.max_width, group.max_width, limit);
       group.cells_per_unit_y =
           1 / (T(kCellHeight) * (reach_y + group.max_height * T(0.0625)));
       group.cells_per_unit_x =
@@ -428,7 +459,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
   memset(grid->starts, 0,
          static_cast<size_t>(num_buckets + 2) * sizeof(*grid->starts));
   for (int64_t i = 0; i < count; ++i) {
-    const int32_t g = grid->buckets[i];
+    const int32_t g = is_one_group ? 0 : grid->buckets[i];
     if (g < 0) continue;
     const NmsGroup<T>& group = grid->groups[g];
     const Box<T> box = LoadOrdered(boxes, items[i].index);
@@ -466,12 +497,21 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
 template <typename T>
 void NmsOverGrid(const NmsItem<T>* items, int64_t count, T iou_threshold,
                  const NmsGrid<T>& grid, NmsKept<T>* kept) {
-  const T t = ReachThreshold(iou_threshold);
+  const ReachLimit<T> limit(iou_threshold);
   for (int64_t k = 0; k < kept->num_boxes; ++k) {
-    SuppressAround(grid, BoxAt(kept->boxes, k), iou_threshold, t);
+    SuppressAround(grid, BoxAt(kept->boxes, k), iou_threshold, limit);
   }
   for (int64_t i = 0; i < count; ++i) {
     if (kept->num_indices == kept->max_indices) return;
+    if (i + kAhead < count) {
+      const int32_t next = grid.slots[items[i + kAhead].index];
+      if (next >= 0) {
+        __builtin_prefetch(grid.boxes.ymin + next);
+        __builtin_prefetch(grid.boxes.xmin + next);
+        __builtin_prefetch(grid.boxes.ymax + next);
+        __builtin_prefetch(grid.boxes.xmax + next);
+      }
+    }
     const uint32_t index = items[i].index;
     const int32_t slot = grid.slots[index];
     if (slot >= 0) {
@@ -481,7 +521,7 @@ void NmsOverGrid(const NmsItem<T>* items, int64_t count, T iou_threshold,
       }
       const Box<T> box = BoxAt(grid.boxes, slot);
       Remember(box, kept);
-      SuppressAround(grid, box, iou_threshold, t);
+      SuppressAround(grid, box, iou_threshold, limit);
     }
     Emit(static_cast<int32_t>(index), kept);
   }

@@ -13,10 +13,10 @@ namespace ssdops {
 // boxes.
 constexpr int64_t kNmsPadding = 16;
 
-// Corners and areas of boxes, one array each.
+// Corners of boxes, one array each.
 template <typename T>
 struct BoxArrays {
-  T *ymin, *xmin, *ymax, *xmax, *area;
+  T *ymin, *xmin, *ymax, *xmax;
 };
 
 // A candidate: its box, and its score as a number that is lower for better

@@ -72,8 +72,7 @@ struct NmsScratch {
 
   static void TakeBoxes(int64_t count, WorkspaceCursor* cursor,
                         BoxArrays<T>* boxes) {
-    for (T** array : {&boxes->ymin, &boxes->xmin, &boxes->ymax, &boxes->xmax,
-                      &boxes->area}) {
+    for (T** array : {&boxes->ymin, &boxes->xmin, &boxes->ymax, &boxes->xmax}) {
       *array = cursor->template Take<T>(count + kNmsPadding);
     }
   }
