@@ -14,7 +14,7 @@
 namespace ssdops {
 
 // Up to this many kept boxes, comparing with each is quicker than a grid.
-constexpr int64_t kNmsMaxKeptWithoutGrid = 256;
+constexpr int64_t kNmsMaxKeptWithoutGrid = 512;
 // So it is for as many candidates.
 constexpr int64_t kNmsMaxCandidatesWithoutGrid = 192;
 
