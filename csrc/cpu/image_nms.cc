@@ -255,9 +255,10 @@ class CombinedImage {
 
   int64_t SuppressInClass(int64_t c, int32_t* indices) {
     const NmsBoxes<float> boxes = {BoxesOf(c), Stride(), true};
-    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices, of_class_);
+    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices, of_class_,
+                         /*find_ties=*/true);
     nms.VisitBest(scratch_.items + c * shape_.num_boxes, scratch_.counts[c]);
-    if (!nms.has_ties()) return nms.num_kept();
+    if (!nms.ties_matter()) return nms.num_kept();
     return SuppressInHeapOrder(c, indices);
   }
 

@@ -28,23 +28,6 @@ constexpr int64_t kAhead = 8;
 constexpr float kCellHeight = 3.0f;
 constexpr float kCellWidth = 1.0f;
 
-template <typename S>
-SSDOPS_INLINE Box<ComputeType<S>> LoadOrdered(const NmsBoxes<S>& boxes,
-                                              uint32_t index) {
-  Box<ComputeType<S>> box =
-      LoadWideBox(boxes.corners + boxes.stride * int64_t{index});
-  if (boxes.any_diagonal) {
-    // With a NaN, the two are equal or NaN afterwards: an empty box.
-    const auto ymin = box.ymax < box.ymin ? box.ymax : box.ymin;
-    const auto xmin = box.xmax < box.xmin ? box.xmax : box.xmin;
-    box.ymax = box.ymin < box.ymax ? box.ymax : box.ymin;
-    box.xmax = box.xmin < box.xmax ? box.xmax : box.xmin;
-    box.ymin = ymin;
-    box.xmin = xmin;
-  }
-  return box;
-}
-
 template <typename T>
 SSDOPS_INLINE Box<T> BoxAt(const BoxArrays<T>& boxes, int64_t i) {
   return {boxes.ymin[i], boxes.xmin[i], boxes.ymax[i], boxes.xmax[i]};
@@ -353,7 +336,7 @@ void NmsAgainstKept(const NmsBoxes<S>& boxes,
   for (int64_t i = 0; i < count; ++i) {
     if (kept->num_indices == kept->max_indices) return;
     const uint32_t index = items[i].index;
-    const Box<T> box = LoadOrdered(boxes, index);
+    const Box<T> box = OrderedBox(boxes, index);
     if (IsValid(box)) {
       // Boxes that overlap tend to have like scores: the newest first.
       const OverlapTest<T> test(box, iou_threshold);
@@ -381,7 +364,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
   T min_width = T(kMaxGroupedSize), max_width = 0;
   int64_t num_grouped = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const Box<T> box = LoadOrdered(boxes, items[i].index);
+    const Box<T> box = OrderedBox(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
     const bool is_grouped = IsGrouped(height, width);
     num_grouped += static_cast<int64_t>(is_grouped);
@@ -407,7 +390,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
     group.max_width = max_width;
   }
   for (int64_t i = 0; i < count && !is_one_group; ++i) {
-    const Box<T> box = LoadOrdered(boxes, items[i].index);
+    const Box<T> box = OrderedBox(boxes, items[i].index);
     const T height = box.ymax - box.ymin, width = box.xmax - box.xmin;
     if (!IsGrouped(height, width)) {
       grid->buckets[i] = IsValid(box) ? kNoGroup : kEmpty;
@@ -462,7 +445,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
     const int32_t g = is_one_group ? 0 : grid->buckets[i];
     if (g < 0) continue;
     const NmsGroup<T>& group = grid->groups[g];
-    const Box<T> box = LoadOrdered(boxes, items[i].index);
+    const Box<T> box = OrderedBox(boxes, items[i].index);
     const auto bucket = static_cast<int32_t>(
         group.first_bucket +
         BucketOf(group,
@@ -485,7 +468,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
     const int32_t slot =
         bucket == kNoGroup ? next_other++ : grid->starts[bucket + 1]++;
     grid->slots[index] = slot;
-    SetBox(grid->boxes, slot, LoadOrdered(boxes, index));
+    SetBox(grid->boxes, slot, OrderedBox(boxes, index));
   }
   for (int64_t k = 0; k < kNmsPadding; ++k) {
     SetBox(grid->boxes, grid->num_slots + k, Box<T>{});

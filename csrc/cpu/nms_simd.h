@@ -91,6 +91,24 @@ struct NmsBoxes {
   bool any_diagonal;  // the corners may be any two opposite ones
 };
 
+// Its corners in order, if they may be any.
+template <typename S>
+SSDOPS_HOST_DEVICE inline Box<ComputeType<S>> OrderedBox(
+    const NmsBoxes<S>& boxes, uint32_t index) {
+  Box<ComputeType<S>> box =
+      LoadWideBox(boxes.corners + boxes.stride * int64_t{index});
+  if (boxes.any_diagonal) {
+    // With a NaN, the two are equal or NaN afterwards: an empty box.
+    const auto ymin = box.ymax < box.ymin ? box.ymax : box.ymin;
+    const auto xmin = box.xmax < box.xmin ? box.xmax : box.xmin;
+    box.ymax = box.ymin < box.ymax ? box.ymax : box.ymin;
+    box.xmax = box.xmin < box.xmax ? box.xmax : box.xmin;
+    box.ymin = ymin;
+    box.xmin = xmin;
+  }
+  return box;
+}
+
 SSDOPS_DECLARE_VARIANTS(
     // Writes the candidates among the boxes, in ascending order of their index.
     template <typename S>

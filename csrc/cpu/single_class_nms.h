@@ -14,7 +14,7 @@
 namespace ssdops {
 
 // Up to this many kept boxes, comparing with each is quicker than a grid.
-constexpr int64_t kNmsMaxKeptWithoutGrid = 256;
+constexpr int64_t kNmsMaxKeptWithoutGrid = 512;
 // So it is for as many candidates.
 constexpr int64_t kNmsMaxCandidatesWithoutGrid = 192;
 
@@ -169,12 +169,13 @@ class SingleClassNms {
  public:
   SingleClassNms(const NmsBoxes<S>& boxes, int64_t num_boxes,
             const NmsOptions& options, int32_t* indices,
-            const NmsScratch<T>& scratch)
+            const NmsScratch<T>& scratch, bool find_ties = false)
       : boxes_(boxes),
         num_boxes_(num_boxes),
         options_(options),
         threshold_(static_cast<T>(options.iou_threshold)),
         scratch_(scratch),
+        find_ties_(find_ties),
         kept_{scratch.kept, 0, indices, 0, options.max_output_size} {}
 
   // Of `count` candidates in ascending order of their index; overwrites them.
@@ -195,8 +196,9 @@ class SingleClassNms {
   int64_t num_kept() const { return kept_.num_indices; }
   bool is_full() const { return kept_.num_indices == kept_.max_indices; }
 
-  // Whether candidates that were visited had equal scores.
-  bool has_ties() const { return has_ties_; }
+  // Whether another order of equal scores could change what VisitBest gave, if
+  // that was to be found.
+  bool ties_matter() const { return ties_matter_; }
 
  private:
   void VisitInSlices(const NmsItem<T>* items, int64_t count) {
@@ -235,9 +237,7 @@ class SingleClassNms {
           NmsFillGrid<S>(boxes_, items, count, threshold_, &grid));
     }
     items = NmsSortByKey(items, scratch_.sorted, count, scratch_.histogram);
-    for (int64_t i = 1; i < count; ++i) {
-      has_ties_ |= items[i].key == items[i - 1].key;
-    }
+    const int64_t first_kept = kept_.num_indices;
     if (use_grid) {
       if (is_last) kept_.boxes.ymin = nullptr;
       SSDOPS_CALL_VARIANT(
@@ -245,6 +245,43 @@ class SingleClassNms {
     } else {
       VisitNext(items, count);
     }
+    if (find_ties_) FindTies(items, count, first_kept);
+  }
+
+  // Equal scores in another order give the same result where none of them is
+  // kept, or one that suppresses none of the others.
+  void FindTies(const NmsItem<T>* items, int64_t count, int64_t first_kept) {
+    int64_t next_kept = first_kept;
+    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+      if (next_kept == kept_.num_indices) return;
+      int64_t keeper = -1;
+      int num_keepers = 0;
+      for (end = begin; end < count && items[end].key == items[begin].key;
+           ++end) {
+        if (next_kept < kept_.num_indices &&
+            kept_.indices[next_kept] ==
+                static_cast<int32_t>(items[end].index)) {
+          keeper = end;
+          ++num_keepers;
+          ++next_kept;
+        }
+      }
+      if (num_keepers == 0 || end == begin + 1) continue;
+      // Those behind the last kept one of a full output were not visited.
+      const bool is_cut =
+          is_full() && next_kept == kept_.num_indices && keeper + 1 < end;
+      ties_matter_ |= num_keepers > 1 || is_cut;
+      for (int64_t i = begin; i < end && !ties_matter_; ++i) {
+        ties_matter_ = i != keeper && Overlap(items[i], items[keeper]);
+      }
+      if (ties_matter_) return;
+    }
+  }
+
+  bool Overlap(const NmsItem<T>& a, const NmsItem<T>& b) const {
+    const Box<T> box_a = OrderedBox(boxes_, a.index);
+    const Box<T> box_b = OrderedBox(boxes_, b.index);
+    return Iou(box_a, Area(box_a), box_b, Area(box_b)) > threshold_;
   }
 
   NmsBoxes<S> boxes_;
@@ -252,8 +289,9 @@ class SingleClassNms {
   const NmsOptions& options_;
   T threshold_;
   const NmsScratch<T>& scratch_;
+  bool find_ties_;
   NmsKept<T> kept_;
-  bool has_ties_ = false;
+  bool ties_matter_ = false;
 };
 
 }  // namespace ssdops
