@@ -168,7 +168,9 @@ void BatchedNms(const S* boxes, const S* scores, const BatchedNmsShape& shape,
                 const BatchedNmsOutput<S>& output, void* workspace,
                 const ParallelFor& parallel_for) {
   const int64_t slice = SliceBytes<S>(shape, options);
-  const int64_t cost = 5 * shape.num_anchors * (shape.num_classes + 1);
+  // Of an image with candidates here and there.
+  const int64_t per_score = options.method == NmsMethod::kGreedy ? 5 : 1;
+  const int64_t cost = per_score * shape.num_anchors * (shape.num_classes + 1);
   parallel_for(shape.batch, cost, [&](int64_t begin, int64_t end, int worker) {
     void* own = static_cast<std::byte*>(workspace) + worker * slice;
     for (int64_t image = begin; image < end; ++image) {

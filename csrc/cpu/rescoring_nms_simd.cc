@@ -181,22 +181,31 @@ SSDOPS_INLINE int64_t FirstOverlappingAs(T threshold,
 }  // namespace
 
 template <typename S>
-int64_t ScanAbove(const S* scores, int64_t count, ComputeType<S> threshold,
+int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
+                  int64_t available, const ComputeType<S>* thresholds,
                   int32_t* indices) {
   using T = ComputeType<S>;
   constexpr int kStep = kLanes<T>;
-  const Vec<T> limit = Splat(threshold);
   int64_t found = 0;
-  int64_t j = 0;
-  for (; j + kStep <= count; j += kStep) {
-    uint32_t bits = Bits(LoadWide(scores + j) > limit);
-    for (; bits != 0; bits &= bits - 1) {
-      indices[found++] = static_cast<int32_t>(j) + __builtin_ctz(bits);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t c = 0; c < num_classes; c += kStep) {
+      const int64_t first = row * num_classes + c;
+      if (first + kStep <= available) {
+        // What belongs to the next row is not above infinity.
+        uint32_t bits = Bits(LoadWide(scores + first) > Load(thresholds + c));
+        for (; bits != 0; bits &= bits - 1) {
+          indices[found++] = static_cast<int32_t>(first) + __builtin_ctz(bits);
+        }
+      } else {
+        for (int64_t k = c; k < num_classes; ++k) {
+          const int64_t index = row * num_classes + k;
+          if (Widen(scores[index]) > thresholds[k]) {
+            indices[found++] = static_cast<int32_t>(index);
+          }
+        }
+        break;
+      }
     }
-  }
-  for (; j < count; ++j) {
-    if (Widen(scores[j]) > threshold)
-      indices[found++] = static_cast<int32_t>(j);
   }
   return found;
 }
@@ -246,8 +255,9 @@ int64_t FirstOverlapping(const RescoringOptions<T>& options,
                                                      boxes, count, box, area);
 }
 
-#define SSDOPS_INSTANTIATE(S) \
-  template int64_t ScanAbove<S>(const S*, int64_t, ComputeType<S>, int32_t*);
+#define SSDOPS_INSTANTIATE(S)                                        \
+  template int64_t ScanAbove<S>(const S*, int64_t, int64_t, int64_t, \
+                                const ComputeType<S>*, int32_t*);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
 
