@@ -15,6 +15,22 @@ from numpy.typing import NDArray
 def active_isa() -> str:
     """Name of the instruction set that the kernels use."""
 
+def assign_targets(
+    anchors: NDArray[Any],
+    gt_boxes: NDArray[Any],
+    gt_labels: NDArray[np.int32],
+    *,
+    iou_threshold: float = ...,
+    negative_threshold: float = ...,
+    ignore_threshold: float = ...,
+    bipartite_only: bool = ...,
+    ignore_cross_boundary: bool = ...,
+    variances: Sequence[float] = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int32], NDArray[Any]]:
+    """Classes, offsets, ground truth and IoU of every anchor."""
+
 def batched_nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
@@ -68,6 +84,34 @@ def decode_boxes_grad(
     num_threads: int = ...,
 ) -> NDArray[Any]:
     """Gradient of `decode_boxes` with respect to the offsets."""
+
+def detect(
+    logits: NDArray[Any],
+    offsets: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    score_limits: Sequence[float],
+    score_activation: str = ...,
+    variances: Sequence[float] = ...,
+    clip: bool = ...,
+    criterion: str = ...,
+    iou_threshold: float = ...,
+    eta: float = ...,
+    class_agnostic: bool = ...,
+    pre_nms_top_k: int = ...,
+    max_detections: int = ...,
+    return_class_probabilities: bool = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[
+    NDArray[Any],
+    NDArray[Any],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[Any],
+]:
+    """Detections of logits and offsets; an infinite limit leaves a class out."""
 
 def encode_boxes(
     boxes: NDArray[Any],

@@ -9,6 +9,9 @@
 namespace ssdops {
 namespace SSDOPS_ISA {
 
+using ::ssdops::Exp;
+using ::ssdops::Log;
+
 SSDOPS_INLINE Vec<float> PowerOfTwo(Mask<float> n) {
   return reinterpret_cast<Vec<float>>((n + 127) << 23);
 }

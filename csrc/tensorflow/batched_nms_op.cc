@@ -98,7 +98,7 @@ class BatchedNmsOp : public OpKernel {
                 WrongShape("scores", "[B, A, C] of boxes", scores));
     const BatchedNmsShape shape = {boxes.dim_size(0), boxes.dim_size(1),
                                    scores.dim_size(2)};
-    OP_REQUIRES_OK(ctx, CheckIndexable("boxes", shape.num_anchors));
+    OP_REQUIRES_OK(ctx, CheckCandidates(shape.num_anchors, shape.num_classes));
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     BatchedNmsOptions options = options_;
     OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 2, "score_threshold", -kInfinity,

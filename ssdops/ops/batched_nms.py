@@ -10,6 +10,7 @@ import tensorflow as tf
 from ssdops.constants import BACKGROUND_CLASS
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import batched_nms as reference
 
 tf.no_gradient("Ssdops>BatchedNms")
@@ -100,6 +101,7 @@ def batched_nms(
 ) -> DetectionsWithAnchors: ...
 
 
+@remembers_eager_calls
 def batched_nms(
     boxes: Any,
     scores: Any,
@@ -211,14 +213,16 @@ def batched_nms(
     max_detections = _validate.positive_int("max_detections", max_detections)
     background_class = _validate.class_id("background_class", background_class)
 
+    result = _with_anchors if return_anchor_indices else _without_anchors
     native = native_module("batched_nms", boxes.dtype, implementation)
     if native is not None:
-        outputs = native.ssdops_batched_nms(
-            boxes=boxes,
-            scores=scores,
-            score_threshold=score_limit,
-            iou_threshold=iou_limit,
-            sigma=sigma,
+        return native_call(
+            native.ssdops_batched_nms,
+            {"boxes": boxes, "scores": scores},
+            result,
+            score_threshold=_validate.constant(score_limit),
+            iou_threshold=_validate.constant(iou_limit),
+            sigma=_validate.constant(sigma),
             method=method,
             criterion=criterion,
             class_agnostic=class_agnostic,
@@ -227,24 +231,29 @@ def batched_nms(
             background_class=-1 if background_class is None else background_class,
             name=name,
         )
-    else:
-        with tf.name_scope(name or "batched_nms"):
-            boxes, scores = _validate.runtime_shapes(
-                ("boxes", boxes, "[B, A, 4]"), ("scores", scores, "[B, A, C]")
-            )
-            outputs = reference(
-                tf.stop_gradient(boxes),
-                tf.stop_gradient(scores),
-                method=method,
-                criterion=criterion,
-                sigma=sigma,
-                class_agnostic=class_agnostic,
-                score_threshold=score_limit,
-                iou_threshold=iou_limit,
-                pre_nms_top_k=pre_nms_top_k,
-                max_detections=max_detections,
-                background_class=background_class,
-            )
-    if return_anchor_indices:
-        return DetectionsWithAnchors(*outputs)
+    with tf.name_scope(name or "batched_nms"):
+        boxes, scores = _validate.runtime_shapes(
+            ("boxes", boxes, "[B, A, 4]"), ("scores", scores, "[B, A, C]")
+        )
+        outputs = reference(
+            tf.stop_gradient(boxes),
+            tf.stop_gradient(scores),
+            method=method,
+            criterion=criterion,
+            sigma=sigma,
+            class_agnostic=class_agnostic,
+            score_threshold=score_limit,
+            iou_threshold=iou_limit,
+            pre_nms_top_k=pre_nms_top_k,
+            max_detections=max_detections,
+            background_class=background_class,
+        )
+    return result(outputs)
+
+
+def _with_anchors(outputs: Any) -> Detections | DetectionsWithAnchors:
+    return DetectionsWithAnchors(*outputs)
+
+
+def _without_anchors(outputs: Any) -> Detections | DetectionsWithAnchors:
     return Detections(*outputs[:4])

@@ -50,13 +50,14 @@ class _Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """The options that matter to a group, as tensors in the compute dtype."""
+    """The options that matter to a group; tensors are in the compute dtype."""
 
     method: str
     criterion: str
     sigma: tf.Tensor
     score_threshold: tf.Tensor
     iou_threshold: tf.Tensor
+    eta: float
 
     def measure(self, boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
         """Overlap of boxes with broadcasting shapes; of a DIoU it may be negative."""
@@ -83,8 +84,12 @@ def batched_nms(
     pre_nms_top_k: int | None,
     max_detections: int,
     background_class: int | None,
+    eta: float = 1.0,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """See `ssdops.ops.batched_nms`; always returns the anchor indices as well."""
+    """See `ssdops.ops.batched_nms`; always returns the anchor indices as well.
+
+    `eta` is that of `ssdops.ops.detect`.
+    """
     dtype = boxes.dtype
     compute = compute_dtype(dtype)
     options = _Options(
@@ -93,6 +98,7 @@ def batched_nms(
         sigma=tf.constant(sigma, compute),
         score_threshold=tf.constant(score_threshold, compute),
         iou_threshold=tf.constant(iou_threshold, compute),
+        eta=eta,
     )
     batch, num_anchors, num_classes = tf.unstack(tf.shape(scores), num=3)
 
@@ -179,19 +185,30 @@ def _ranked(scores: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
 
 def _greedy(candidates: _Candidates, options: _Options) -> _Result:
     count = tf.shape(candidates.scores)[2]
+    groups = tf.shape(candidates.scores)[:2]
 
-    def suppress_below(i: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def visit(
+        i: tf.Tensor, kept: tf.Tensor, threshold: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         box = tf.gather(candidates.boxes, i, axis=2)[:, :, None, :]
-        keeper = tf.gather(kept, i, axis=2)[:, :, None]
-        later = tf.range(count) > i
-        overlaps = options.measure(box, candidates.boxes) > options.iou_threshold
-        return i + 1, kept & ~(keeper & later & overlaps)
+        over = options.measure(candidates.boxes, box) > threshold[:, :, None]
+        keep = tf.gather(candidates.real, i, axis=2)
+        keep &= ~tf.reduce_any(kept & over, axis=-1)
+        kept |= keep[:, :, None] & tf.equal(tf.range(count), i)
+        if options.eta < 1.0:
+            shrinks = keep & (threshold > 0.5)
+            threshold = tf.where(shrinks, threshold * options.eta, threshold)
+        return i + 1, kept, threshold
 
-    _, kept = tf.while_loop(
-        lambda i, _: i < count,
-        suppress_below,
-        (tf.constant(0), candidates.real),
-        shape_invariants=(tf.TensorShape([]), _shape(3)),
+    _, kept, _ = tf.while_loop(
+        lambda i, *_: i < count,
+        visit,
+        (
+            tf.constant(0),
+            tf.zeros_like(candidates.real),
+            tf.fill(groups, options.iou_threshold),
+        ),
+        shape_invariants=(tf.TensorShape([]), _shape(3), _shape(2)),
     )
     return _Result(kept, candidates.scores, candidates.boxes)
 

@@ -348,6 +348,30 @@ def check_sizes(mode: Mode, **options: Any) -> None:
         check(mode, boxes, scores, max_detections=4, background_class=None, **options)
 
 
+@pytest.mark.parametrize("mode", EAGER_MODES)
+def test_soft_nms_of_tensorflow(mode: Mode) -> None:
+    """TensorFlow's weight is `exp(-u^2 / (2 sigma))`."""
+    rng = np.random.default_rng(23)
+    boxes = random_boxes(rng, 1, 60, dtype=np.float32)
+    scores = rng.uniform(0, 1, (1, 60, 2)).astype(np.float32)
+    indices, values = tf.image.non_max_suppression_with_scores(
+        boxes[0], scores[0, :, 1], 60, 1.0, 0.1, soft_nms_sigma=0.25
+    )
+    found = mode.run(
+        batched_nms,
+        boxes,
+        scores,
+        method="soft_gaussian",
+        sigma=0.5,
+        score_threshold=0.1,
+        max_detections=len(indices) + 1,
+        return_anchor_indices=True,
+    )
+    assert found.num_detections.tolist() == [len(indices)]
+    assert found.anchor_indices[0, :-1].tolist() == indices.numpy().tolist()
+    np.testing.assert_allclose(found.scores[0, :-1], values, rtol=1e-5)
+
+
 def test_anchor_indices_are_returned_on_request() -> None:
     boxes, scores = one_class([[0, 0, 1, 1]], [0.5])
     assert type(batched_nms(boxes, scores)) is Detections

@@ -38,8 +38,8 @@ inline constexpr double kMaxNmsSigma = 1e6;
 
 struct BatchedNmsShape {
   int64_t batch;        // images
-  int64_t num_anchors;  // below 2^31
-  int64_t num_classes;  // background included, below 2^31
+  int64_t num_anchors;  // num_anchors * num_classes is below 2^32
+  int64_t num_classes;  // background included
 };
 
 // Thresholds and sigma are rounded to the compute type of the scores first.
