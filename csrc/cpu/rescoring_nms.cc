@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rescoring_nms.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "nms_candidates.h"
@@ -67,15 +68,16 @@ struct Scratch {
     const int64_t groups = NumGroups(shape, options);
     const int64_t limit = GroupLimit(shape, options);
     const int64_t length = ColumnLength(limit);
+    const int64_t buffer = BufferSize(shape, options);
     const bool weighted = options.method == NmsMethod::kWeighted;
     indices = cursor.Take<int32_t>(PieceRows(shape) * shape.num_classes);
     thresholds = cursor.Take<T>(ColumnLength(shape.num_classes));
     counts = cursor.Take<int64_t>(groups);
-    candidates = cursor.Take<Candidate<T>>(groups * BufferSize(shape, options));
+    candidates = cursor.Take<Candidate<T>>(groups * buffer);
     columns = {cursor.Take<T>(length), cursor.Take<T>(length),
                cursor.Take<T>(length), cursor.Take<T>(length),
                cursor.Take<T>(length)};
-    scores = cursor.Take<T>(length);
+    scores = cursor.Take<T>(ColumnLength(buffer));
     new_scores = cursor.Take<T>(length);
     taken = cursor.Take<int32_t>(limit);
     votes = cursor.Take<Votes<T>>(weighted ? limit : 0);
@@ -123,8 +125,8 @@ class ImageRescoring {
     const int64_t buffer = BufferSize(shape_, options_);
     for (int64_t g = 0; g < NumGroups(shape_, options_); ++g) {
       Candidate<T>* begin = scratch_.candidates + g * buffer;
-      Candidate<T>* end = begin + scratch_.counts[g];
-      if (begin == end) continue;
+      if (scratch_.counts[g] == 0) continue;
+      Candidate<T>* end = begin + LeaveBest(begin, scratch_.counts[g]);
       switch (options_.method) {
         case NmsMethod::kSoftLinear:
         case NmsMethod::kSoftGaussian:
@@ -218,17 +220,42 @@ class ImageRescoring {
 
   // Leaves the best candidates of a full buffer, and returns their number.
   int64_t Prune(int64_t group, Candidate<T>* candidates) {
-    const int64_t limit = GroupLimit(shape_, options_);
-    std::nth_element(candidates, candidates + limit - 1,
-                     candidates + BufferSize(shape_, options_));
-    const T last = candidates[limit - 1].score;
+    const int64_t limit = LeaveBest(candidates, BufferSize(shape_, options_));
+    const Candidate<T>* last = std::max_element(candidates, candidates + limit);
     if (!options_.class_agnostic) {
       // Of equal scores the later anchor comes later.
-      RaiseThresholds(group, group + 1, last);
-    } else if (last > 2 * std::numeric_limits<T>::min()) {
+      RaiseThresholds(group, group + 1, last->score);
+    } else if (last->score > 2 * std::numeric_limits<T>::min()) {
       // A later anchor may have a lower class: equal scores stay candidates.
       // The number below is no subnormal one, which could count as 0.
-      RaiseThresholds(0, shape_.num_classes, std::nextafter(last, T(0)));
+      RaiseThresholds(0, shape_.num_classes, std::nextafter(last->score, T(0)));
+    }
+    return limit;
+  }
+
+  // Moves the candidates that take part to the front, those of one class by
+  // anchor as before, and returns their number.
+  int64_t LeaveBest(Candidate<T>* candidates, int64_t count) {
+    const int64_t limit = GroupLimit(shape_, options_);
+    if (count <= limit) return count;
+    if (options_.class_agnostic) {
+      std::nth_element(candidates, candidates + limit, candidates + count);
+      return limit;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      scratch_.scores[i] = candidates[i].score;
+    }
+    const T last =
+        SSDOPS_CALL_VARIANT(NthLargest<T>(limit, count, scratch_.scores));
+    int64_t equal = limit;
+    for (int64_t i = 0; i < count; ++i) equal -= candidates[i].score > last;
+    int64_t left = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const Candidate<T> candidate = candidates[i];
+      const bool ties = candidate.score == last && equal > 0;
+      equal -= ties;
+      candidates[left] = candidate;
+      left += candidate.score > last || ties;
     }
     return limit;
   }
@@ -272,15 +299,8 @@ class ImageRescoring {
   bool TakesInOrder() const { return rescoring_.score_threshold >= 0; }
 
   void Soft(Candidate<T>* begin, Candidate<T>* end) {
-    const int64_t limit = GroupLimit(shape_, options_);
-    if (limit < end - begin) {
-      std::nth_element(begin, begin + limit, end);
-      end = begin + limit;
-    }
     // By class, then anchor: that is how equal scores are taken.
-    if (!std::is_sorted(begin, end, ComesEarlier<T>)) {
-      std::sort(begin, end, ComesEarlier<T>);
-    }
+    if (options_.class_agnostic) std::sort(begin, end, ComesEarlier<T>);
     const int64_t count = end - begin;
     FillColumns(begin, count);
     for (int64_t i = 0; i < count; ++i) scratch_.scores[i] = begin[i].score;
@@ -297,7 +317,7 @@ class ImageRescoring {
   }
 
   void Matrix(Candidate<T>* begin, Candidate<T>* end) {
-    end = SortBest(begin, end, GroupLimit(shape_, options_));
+    std::sort(begin, end);
     const int64_t count = end - begin;
     FillColumns(begin, count);
     SSDOPS_CALL_VARIANT(MatrixDecays<T>(rescoring_, scratch_.columns, count,
@@ -312,7 +332,7 @@ class ImageRescoring {
   }
 
   void Weighted(Candidate<T>* begin, Candidate<T>* end) {
-    end = SortBest(begin, end, GroupLimit(shape_, options_));
+    std::sort(begin, end);
     const int64_t first = num_detections_;
     int64_t num_kept = 0;
     for (const Candidate<T>* candidate = begin; candidate != end; ++candidate) {

@@ -55,6 +55,14 @@ SSDOPS_INLINE Vec<T> Measure(const VecBox<T>& a, Vec<T> area_a,
   return overlap > zero ? value : zero;
 }
 
+// Integers in the order of the numbers whose bits they are: the bits of a
+// negative number but its sign are turned round, and back.
+template <typename T>
+SSDOPS_INLINE Mask<T> OrderedBits(Mask<T> bits) {
+  using Integer = std::decay_t<decltype(bits[0])>;
+  return bits < 0 ? bits ^ std::numeric_limits<Integer>::max() : bits;
+}
+
 template <bool kGaussian, bool kDiou, typename T>
 SSDOPS_INLINE int64_t TakeSoftlyAs(const RescoringOptions<T>& options,
                                    const BoxColumns<T>& boxes, int64_t count,
@@ -211,6 +219,37 @@ int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
 }
 
 template <typename T>
+T NthLargest(int64_t n, int64_t count, T* scores) {
+  constexpr int kStep = kLanes<T>;
+  using Integer = std::decay_t<decltype(Mask<T>{}[0])>;
+  using Unsigned = std::make_unsigned_t<Integer>;
+  constexpr Unsigned kSign = Unsigned{1} << (8 * sizeof(T) - 1);
+  for (int64_t j = 0; j < count; j += kStep) {
+    const Vec<T> lowest = -Infinity<T>();
+    // The sum makes 0 of -0.
+    Vec<T> score = Load(scores + j) + Vec<T>{};
+    score = FirstLanes<T>(count - j) ? score : lowest;
+    const Mask<T> keys = OrderedBits<T>(reinterpret_cast<Mask<T>>(score));
+    memcpy(scores + j, &keys, sizeof(keys));
+  }
+  // From the highest bit on, the largest number that n of them reach.
+  Unsigned key = 0;
+  for (Unsigned bit = kSign; bit != 0; bit >>= 1u) {
+    const auto trial = static_cast<Integer>((key | bit) ^ kSign);
+    Mask<T> reach = {};
+    for (int64_t j = 0; j < count; j += kStep) {
+      reach -= LoadMask<T>(scores + j) >= trial;
+    }
+    int64_t total = 0;
+    for (int lane = 0; lane < kStep; ++lane) total += reach[lane];
+    if (total >= n) key |= bit;
+  }
+  Mask<T> result = {};
+  result[0] = static_cast<Integer>(key ^ kSign);
+  return reinterpret_cast<Vec<T>>(OrderedBits<T>(result))[0];
+}
+
+template <typename T>
 int64_t TakeSoftly(const RescoringOptions<T>& options,
                    const BoxColumns<T>& boxes, int64_t count, int64_t max_taken,
                    T* scores, int32_t* taken, T* taken_scores) {
@@ -262,6 +301,7 @@ SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
 
 #define SSDOPS_INSTANTIATE(T)                                                \
+  template T NthLargest<T>(int64_t, int64_t, T*);                            \
   template int64_t TakeSoftly<T>(const RescoringOptions<T>&,                 \
                                  const BoxColumns<T>&, int64_t, int64_t, T*, \
                                  int32_t*, T*);                              \

@@ -41,6 +41,9 @@ SSDOPS_DECLARE_VARIANTS(
     int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
                       int64_t available, const ComputeType<S>* thresholds,
                       int32_t* indices);
+    // The nth largest of `count` scores, n in [1, count]; 0 for -0. The column
+    // is used up.
+    template <typename T> T NthLargest(int64_t n, int64_t count, T* scores);
     // Soft-NMS of `count` candidates; equal scores are taken in the order of
     // the columns. `scores` is padded with -inf, and used up. Writes at most
     // `max_taken` indices with their final scores, and returns their number.
