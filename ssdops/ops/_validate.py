@@ -193,6 +193,17 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def flag(name: str, value: bool) -> bool:
+    """Check a truth value.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def matching_thresholds(
     iou_threshold: float, negative_threshold: float | None
 ) -> tuple[float, float]:
