@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import nms as reference
 
 tf.no_gradient("Ssdops>Nms")
@@ -26,6 +27,11 @@ class NmsResult(NamedTuple):
     num_valid: tf.Tensor
 
 
+def _result(outputs: Any) -> NmsResult:
+    return NmsResult(*outputs)
+
+
+@remembers_eager_calls
 def nms(
     boxes: Any,
     scores: Any,
@@ -89,15 +95,15 @@ def nms(
 
     native = native_module("nms", boxes.dtype, implementation)
     if native is not None:
-        return NmsResult(
-            *native.ssdops_nms(
-                boxes=boxes,
-                scores=scores,
-                max_output_size=-1 if max_output_size is None else max_output_size,
-                iou_threshold=iou_limit,
-                score_threshold=score_limit,
-                name=name,
-            )
+        rows = -1 if max_output_size is None else max_output_size
+        return native_call(
+            native.ssdops_nms,
+            {"boxes": boxes, "scores": scores},
+            _result,
+            max_output_size=_validate.constant(rows, tf.int32),
+            iou_threshold=_validate.constant(iou_limit),
+            score_threshold=_validate.constant(score_limit),
+            name=name,
         )
     with tf.name_scope(name or "nms"):
         boxes, scores = _validate.runtime_shapes(
