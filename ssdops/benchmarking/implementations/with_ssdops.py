@@ -254,7 +254,8 @@ def _loss(implementation: str, arrays: Arrays) -> Variants:
         def call() -> Any:
             with tf.GradientTape() as tape:
                 tape.watch([logits, offsets])
-                total = op(logits, offsets, classes, targets).total
+                # The total comes first, its parts follow.
+                total = tf.nest.flatten(op(logits, offsets, classes, targets))[0]
             return total, *tape.gradient(total, [logits, offsets])
 
         return Prepared(call, _gradients)
