@@ -123,6 +123,21 @@ def overlaps(num_gt: int) -> Workload:
 
 
 @functools.cache
+def regressed() -> Workload:
+    """Predicted boxes and their targets: every anchor of an image moved a little."""
+    boxes = _shifted(np.random.default_rng([6]))
+    count = len(boxes)
+    return Workload(
+        name="aligned-8732",
+        description="8732 pairs of boxes, values and gradients",
+        inputs=(boxes, anchors()),
+        bytes_moved=4 * boxes.nbytes + 2 * count * 4,
+        # 3 quotients and about 60 operations of the derivatives.
+        operations=count * (OPERATIONS_PER_IOU + 60),
+    )
+
+
+@functools.cache
 def encoding(batch: int) -> Workload:
     """Matched ground truth of every anchor of a training batch."""
     rng = np.random.default_rng([4, batch])
