@@ -11,10 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HELPER_HEADERS = (
+    "atan",
     "box_coding",
     "box_math",
     "cuda_status",
     "exp_log",
+    "iou_kinds",
     "isa",
     "parallel_for",
     "span",
