@@ -25,7 +25,7 @@ _FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 # Op by op: the functions that the loaded library must offer, and the dtypes that
 # its kernels take on each kind of device.
 NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
-    "box_iou": ("ssdops_box_iou",),
+    "box_iou": ("ssdops_box_iou", "ssdops_box_iou_grad"),
     "match_anchors": ("ssdops_match_anchors",),
     "assign_targets": ("ssdops_assign_targets",),
     "encode_boxes": ("ssdops_encode_boxes", "ssdops_encode_boxes_grad"),

@@ -31,6 +31,9 @@ def assign_targets(
 ) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int32], NDArray[Any]]:
     """Classes, offsets, ground truth and IoU of every anchor."""
 
+def atan(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The arctangent that CIoU uses, element by element."""
+
 def batched_nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
@@ -59,10 +62,24 @@ def box_iou(
     boxes_a: NDArray[Any],
     boxes_b: NDArray[Any],
     *,
+    kind: str = ...,
+    aligned: bool = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
 ) -> NDArray[Any]:
-    """Pairwise intersection over union."""
+    """Intersection over union, of every pair or of aligned pairs."""
+
+def box_iou_grad(
+    grad_iou: NDArray[Any],
+    boxes_a: NDArray[Any],
+    boxes_b: NDArray[Any],
+    *,
+    kind: str = ...,
+    aligned: bool = ...,
+    out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Gradients of `box_iou` with respect to both boxes."""
 
 def decode_boxes(
     offsets: NDArray[Any],

@@ -155,13 +155,23 @@ SSDOPS_INLINE void StorePartial(T* to, Vec<T> v, int64_t count) {
 // kLanes<ComputeType<S>> stored elements, widened.
 SSDOPS_INLINE Vec<float> LoadWide(const float* from) { return Load(from); }
 SSDOPS_INLINE Vec<double> LoadWide(const double* from) { return Load(from); }
-SSDOPS_INLINE Vec<float> LoadWide(const BFloat16* from) {
-  typedef uint16_t Narrow16 __attribute__((vector_size(kVectorBytes / 2)));
-  typedef uint32_t Wide32 __attribute__((vector_size(kVectorBytes)));
-  Narrow16 bits;
+
+// The bits of 16-bit storage types, one to an element of Vec<float>.
+typedef uint16_t NarrowBits __attribute__((vector_size(kVectorBytes / 2)));
+typedef uint32_t WideBits __attribute__((vector_size(kVectorBytes)));
+SSDOPS_INLINE WideBits LoadBits(const void* from) {
+  NarrowBits bits;
   memcpy(&bits, from, sizeof(bits));
-  const Wide32 wide = __builtin_convertvector(bits, Wide32) << 16u;
-  return reinterpret_cast<Vec<float>>(wide);
+  return __builtin_convertvector(bits, WideBits);
+}
+SSDOPS_INLINE void StoreBits(void* to, WideBits wide) {
+  const NarrowBits bits = __builtin_convertvector(wide, NarrowBits);
+  memcpy(to, &bits, sizeof(bits));
+}
+
+// Widen and Narrow of storage.h, element by element.
+SSDOPS_INLINE Vec<float> LoadWide(const BFloat16* from) {
+  return reinterpret_cast<Vec<float>>(LoadBits(from) << 16u);
 }
 SSDOPS_INLINE Vec<float> LoadWide(const Half* from) {
 #if defined(__AVX512F__)
@@ -173,9 +183,21 @@ SSDOPS_INLINE Vec<float> LoadWide(const Half* from) {
   memcpy(&bits, from, sizeof(bits));
   return _mm256_cvtph_ps(bits);
 #else
-  Vec<float> v;
-  for (int i = 0; i < kLanes<float>; ++i) v[i] = Widen(from[i]);
-  return v;
+  const WideBits bits = LoadBits(from);
+  const WideBits magnitude = bits & 0x7fffu;
+  const WideBits payload = (magnitude & 0x3ffu) << 13u;
+  const WideBits special =
+      0x7f800000u | payload | (payload != 0u ? WideBits{} + 0x400000u : 0u);
+  const Vec<float> tiny =
+      __builtin_convertvector(reinterpret_cast<Mask<float>>(magnitude),
+                              Vec<float>) *
+      5.9604644775390625e-8f;
+  const WideBits wide =
+      magnitude >= 0x7c00u
+          ? special
+          : (magnitude >= 0x400u ? (magnitude << 13u) + 0x38000000u
+                                 : reinterpret_cast<WideBits>(tiny));
+  return reinterpret_cast<Vec<float>>(((bits & 0x8000u) << 16u) | wide);
 #endif
 }
 
@@ -190,13 +212,27 @@ SSDOPS_INLINE void StoreNarrow(Half* to, Vec<float> v) {
   const __m128i bits = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
   memcpy(to, &bits, sizeof(bits));
 #else
-  for (int i = 0; i < kLanes<float>; ++i) to[i] = NarrowToHalf(v[i]);
+  const WideBits bits = reinterpret_cast<WideBits>(v);
+  const WideBits magnitude = bits & 0x7fffffffu;
+  const WideBits nan = 0x7e00u | ((magnitude >> 13u) & 0x3ffu);
+  const WideBits normal =
+      (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u;
+  const WideBits tiny = reinterpret_cast<WideBits>(
+                            reinterpret_cast<Vec<float>>(magnitude) + 0.5f) -
+                        0x3f000000u;
+  const WideBits finite = magnitude >= 0x38800000u ? normal : tiny;
+  const WideBits infinity = WideBits{} + 0x7c00u;
+  const WideBits half = magnitude > 0x7f800000u
+                            ? nan
+                            : (magnitude >= 0x47800000u ? infinity : finite);
+  StoreBits(to, ((bits >> 16u) & 0x8000u) | half);
 #endif
 }
 SSDOPS_INLINE void StoreNarrow(BFloat16* to, Vec<float> v) {
-  float lanes[kLanes<float>];
-  Store(lanes, v);
-  for (int i = 0; i < kLanes<float>; ++i) to[i] = NarrowToBFloat16(lanes[i]);
+  const WideBits bits = reinterpret_cast<WideBits>(v);
+  const WideBits nan = (bits >> 16u) | 0x40u;
+  const WideBits rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+  StoreBits(to, (bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
 // Any number of stored elements into an array of the compute type.
@@ -216,6 +252,42 @@ template <typename T>
 struct VecBox {
   Vec<T> ymin, xmin, ymax, xmax;
 };
+
+// kLanes stored boxes, their corners brought from rows of 4 into columns.
+template <typename S>
+SSDOPS_INLINE VecBox<ComputeType<S>> LoadBoxes(const S* from) {
+  using T = ComputeType<S>;
+  constexpr int kStep = kLanes<T>;
+  const Vec<T> first = LoadWide(from), second = LoadWide(from + kStep);
+  const Vec<T> third = LoadWide(from + 2 * kStep);
+  const Vec<T> fourth = LoadWide(from + 3 * kStep);
+#if defined(__clang__)
+  T rows[4 * kStep];
+  Store(rows, first);
+  Store(rows + kStep, second);
+  Store(rows + 2 * kStep, third);
+  Store(rows + 3 * kStep, fourth);
+  VecBox<T> box;
+  for (int i = 0; i < kStep; ++i) {
+    box.ymin[i] = rows[4 * i];
+    box.xmin[i] = rows[4 * i + 1];
+    box.ymax[i] = rows[4 * i + 2];
+    box.xmax[i] = rows[4 * i + 3];
+  }
+  return box;
+#else
+  // Every second number, twice.
+  const Mask<T> even = Iota<T>() + Iota<T>(), odd = even + 1;
+  const Vec<T> y_low = __builtin_shuffle(first, second, even);
+  const Vec<T> x_low = __builtin_shuffle(first, second, odd);
+  const Vec<T> y_high = __builtin_shuffle(third, fourth, even);
+  const Vec<T> x_high = __builtin_shuffle(third, fourth, odd);
+  return {__builtin_shuffle(y_low, y_high, even),
+          __builtin_shuffle(x_low, x_high, even),
+          __builtin_shuffle(y_low, y_high, odd),
+          __builtin_shuffle(x_low, x_high, odd)};
+#endif
+}
 
 template <typename T>
 SSDOPS_INLINE VecBox<T> SplatBox(const Box<T>& box) {

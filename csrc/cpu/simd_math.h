@@ -2,9 +2,12 @@
 #ifndef SSDOPS_CPU_SIMD_MATH_H_
 #define SSDOPS_CPU_SIMD_MATH_H_
 
-// Exp and Log of exp_log.h, element by element, with the same bits.
+// Exp and Log of exp_log.h and Atan of atan.h, element by element, with the
+// same bits.
 
 #include "simd.h"
+#include "ssdops/atan.h"
+#include "ssdops/exp_log.h"
 
 namespace ssdops {
 namespace SSDOPS_ISA {
@@ -45,12 +48,19 @@ SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
 }
 
 SSDOPS_INLINE Vec<double> Exp(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Exp(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Exp(double{x[i]});
   return x;
 }
 
 SSDOPS_INLINE Vec<double> Log(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Log(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Log(double{x[i]});
+  return x;
+}
+
+SSDOPS_INLINE Vec<float> Atan(Vec<float> x) { return AtanOfFloats(x); }
+
+SSDOPS_INLINE Vec<double> Atan(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Atan(double{x[i]});
   return x;
 }
 

@@ -6,12 +6,29 @@
 namespace ssdops::python {
 namespace {
 
+IouKind KindNamed(const std::string& name) {
+  if (name == "iou") return IouKind::kIou;
+  if (name == "giou") return IouKind::kGiou;
+  if (name == "diou") return IouKind::kDiou;
+  if (name == "ciou") return IouKind::kCiou;
+  if (name == "ioa") return IouKind::kIoa;
+  throw py::value_error(
+      "kind must be 'iou', 'giou', 'diou', 'ciou' or 'ioa', got '" + name +
+      "'");
+}
+
 bool IsBoxes(const py::array& array) {
   return HasShape(array, {kAny, 4}) || HasShape(array, {kAny, kAny, 4});
 }
 
-py::array Call(const py::array& boxes_a, const py::array& boxes_b,
-               const py::object& out, int num_threads) {
+std::vector<py::ssize_t> Sizes(const py::array& array, py::ssize_t rank) {
+  return {array.shape(), array.shape() + rank};
+}
+
+// Checks two arrays of which every box meets every box of the other; returns
+// the shape of the result too.
+BoxIouShape PairwiseShape(const py::array& boxes_a, const py::array& boxes_b,
+                          std::vector<py::ssize_t>* sizes) {
   if (!IsBoxes(boxes_a)) {
     ThrowShape("boxes_a", "[N, 4] or [B, N, 4]", boxes_a);
   }
@@ -31,9 +48,36 @@ py::array Call(const py::array& boxes_a, const py::array& boxes_b,
                           " images along axis 0 as boxes_a, got " +
                           std::to_string(boxes_b.shape(0)));
   }
-  std::vector<py::ssize_t> sizes = {shape.num_a, shape.num_b};
+  *sizes = {shape.num_a, shape.num_b};
   if (shape.a_batched || shape.b_batched) {
-    sizes.insert(sizes.begin(), shape.batch);
+    sizes->insert(sizes->begin(), shape.batch);
+  }
+  return shape;
+}
+
+// Checks two arrays of pairs; returns the shape of the result.
+std::vector<py::ssize_t> AlignedSizes(const py::array& boxes_a,
+                                      const py::array& boxes_b) {
+  const py::ssize_t rank = boxes_a.ndim();
+  if (rank < 2 || boxes_a.shape(rank - 1) != 4) {
+    ThrowShape("boxes_a", "[..., N, 4]", boxes_a);
+  }
+  if (Sizes(boxes_b, boxes_b.ndim()) != Sizes(boxes_a, rank)) {
+    ThrowShape("boxes_b", ShapeText(boxes_a), boxes_b);
+  }
+  return Sizes(boxes_a, rank - 1);
+}
+
+py::array Call(const py::array& boxes_a, const py::array& boxes_b,
+               const std::string& kind_name, bool aligned,
+               const py::object& out, int num_threads) {
+  const IouKind kind = KindNamed(kind_name);
+  BoxIouShape shape = {};
+  std::vector<py::ssize_t> sizes;
+  if (aligned) {
+    sizes = AlignedSizes(boxes_a, boxes_b);
+  } else {
+    shape = PairwiseShape(boxes_a, boxes_b, &sizes);
   }
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("boxes_a", boxes_a, [&](auto zero) -> py::array {
@@ -42,11 +86,61 @@ py::array Call(const py::array& boxes_a, const py::array& boxes_b,
     const auto b = Input<T>("boxes_b", boxes_b);
     auto iou = Output<T>("iou", sizes, out);
     T* data = iou.mutable_data();
+    const int64_t count = iou.size();
     {
       py::gil_scoped_release release;
-      BoxIou(a.data(), b.data(), shape, data, parallel_for);
+      if (aligned) {
+        BoxIouAligned(a.data(), b.data(), count, kind, data, parallel_for);
+      } else {
+        BoxIou(a.data(), b.data(), shape, kind, data, parallel_for);
+      }
     }
     return iou;
+  });
+}
+
+py::tuple CallGrad(const py::array& grad_iou, const py::array& boxes_a,
+                   const py::array& boxes_b, const std::string& kind_name,
+                   bool aligned, const py::object& out, int num_threads) {
+  const IouKind kind = KindNamed(kind_name);
+  BoxIouShape shape = {};
+  std::vector<py::ssize_t> sizes;
+  if (aligned) {
+    sizes = AlignedSizes(boxes_a, boxes_b);
+  } else {
+    shape = PairwiseShape(boxes_a, boxes_b, &sizes);
+  }
+  if (Sizes(grad_iou, grad_iou.ndim()) != sizes) {
+    std::string expected;
+    for (const py::ssize_t size : sizes) {
+      expected += (expected.empty() ? "" : ", ") + std::to_string(size);
+    }
+    ThrowShape("grad_iou", "[" + expected + "]", grad_iou);
+  }
+  const ThreadedFor parallel_for(num_threads);
+  return DispatchFloat("boxes_a", boxes_a, [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const auto a = Input<T>("boxes_a", boxes_a);
+    const auto b = Input<T>("boxes_b", boxes_b);
+    const auto grad = Input<T>("grad_iou", grad_iou);
+    auto grad_a =
+        Output<T>("grad_boxes_a", Sizes(a, a.ndim()), OutputElement(out, 0, 2));
+    auto grad_b =
+        Output<T>("grad_boxes_b", Sizes(b, b.ndim()), OutputElement(out, 1, 2));
+    T* data_a = grad_a.mutable_data();
+    T* data_b = grad_b.mutable_data();
+    const int64_t count = grad.size();
+    {
+      py::gil_scoped_release release;
+      if (aligned) {
+        BoxIouAlignedGrad(grad.data(), a.data(), b.data(), count, kind, data_a,
+                          data_b, parallel_for);
+      } else {
+        BoxIouGrad(grad.data(), a.data(), b.data(), shape, kind, data_a, data_b,
+                   parallel_for);
+      }
+    }
+    return py::make_tuple(grad_a, grad_b);
   });
 }
 
@@ -54,7 +148,11 @@ py::array Call(const py::array& boxes_a, const py::array& boxes_b,
 
 void BindBoxIou(py::module_& module) {
   module.def("box_iou", &Call, py::arg("boxes_a"), py::arg("boxes_b"),
-             py::kw_only(), py::arg("out") = py::none(),
+             py::kw_only(), py::arg("kind") = "iou", py::arg("aligned") = false,
+             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+  module.def("box_iou_grad", &CallGrad, py::arg("grad_iou"), py::arg("boxes_a"),
+             py::arg("boxes_b"), py::kw_only(), py::arg("kind") = "iou",
+             py::arg("aligned") = false, py::arg("out") = py::none(),
              py::arg("num_threads") = 1);
 }
 

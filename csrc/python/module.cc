@@ -3,13 +3,14 @@
 
 #include "bindings.h"
 #include "numpy_support.h"
+#include "ssdops/atan.h"
 #include "ssdops/exp_log.h"
 #include "ssdops/isa.h"
 
 namespace ssdops::python {
 namespace {
 
-// The float functions behind box coding, for the tests of their error.
+// The float functions behind box coding and CIoU, for the tests of their error.
 template <typename Function>
 py::array Map(const py::array& x, const Function& function) {
   const auto input = Input<float>("x", x);
@@ -57,6 +58,12 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
   ssdops::python::BindNms(module);
+  module.def(
+      "atan",
+      [](const py::array& x) {
+        return Map(x, [](float value) { return ssdops::Atan(value); });
+      },
+      py::arg("x"));
   module.def(
       "exp",
       [](const py::array& x) {

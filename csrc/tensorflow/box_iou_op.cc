@@ -15,7 +15,28 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
+// Boxes that pair up with the boxes of the other side at the same place.
+absl::Status MergeAligned(InferenceContext* c, int a, int b,
+                          ShapeHandle* boxes) {
+  TF_RETURN_IF_ERROR(c->Merge(c->input(a), c->input(b), boxes));
+  TF_RETURN_IF_ERROR(c->WithRankAtLeast(*boxes, 2, boxes));
+  DimensionHandle unused;
+  if (c->RankKnown(*boxes)) {
+    TF_RETURN_IF_ERROR(c->WithValue(c->Dim(*boxes, -1), 4, &unused));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status InferBoxIou(InferenceContext* c) {
+  bool aligned;
+  TF_RETURN_IF_ERROR(c->GetAttr("aligned", &aligned));
+  if (aligned) {
+    ShapeHandle boxes, iou;
+    TF_RETURN_IF_ERROR(MergeAligned(c, 0, 1, &boxes));
+    TF_RETURN_IF_ERROR(c->Subshape(boxes, 0, -1, &iou));
+    c->set_output(0, iou);
+    return absl::OkStatus();
+  }
   ShapeHandle sides[2];
   for (int k = 0; k < 2; ++k) {
     TF_RETURN_IF_ERROR(c->WithRankAtLeast(c->input(k), 2, &sides[k]));
@@ -44,62 +65,195 @@ absl::Status InferBoxIou(InferenceContext* c) {
   return absl::OkStatus();
 }
 
+absl::Status InferBoxIouGrad(InferenceContext* c) {
+  c->set_output(0, c->input(1));
+  c->set_output(1, c->input(2));
+  return absl::OkStatus();
+}
+
+#define SSDOPS_KINDS "kind: {'iou', 'giou', 'diou', 'ciou', 'ioa'} = 'iou'"
+
 REGISTER_OP("Ssdops>BoxIou")
     .Input("boxes_a: T")
     .Input("boxes_b: T")
     .Output("iou: T")
     .Attr(SSDOPS_FLOAT_TYPES)
+    .Attr(SSDOPS_KINDS)
+    .Attr("aligned: bool = false")
     .SetShapeFn(InferBoxIou)
     .Doc(
-        "Pairwise intersection over union; see csrc/include/ssdops/box_iou.h.");
+        "Intersection over union of every pair, or of aligned pairs; see"
+        " csrc/include/ssdops/box_iou.h.");
+
+REGISTER_OP("Ssdops>BoxIouGrad")
+    .Input("grad_iou: T")
+    .Input("boxes_a: T")
+    .Input("boxes_b: T")
+    .Output("grad_boxes_a: T")
+    .Output("grad_boxes_b: T")
+    .Attr(SSDOPS_FLOAT_TYPES)
+    .Attr(SSDOPS_KINDS)
+    .Attr("aligned: bool = false")
+    .SetShapeFn(InferBoxIouGrad)
+    .Doc("Gradients of Ssdops>BoxIou with respect to both inputs.");
+
+#undef SSDOPS_KINDS
+
+absl::Status KindNamed(const std::string& name, IouKind* kind) {
+  if (name == "iou") {
+    *kind = IouKind::kIou;
+  } else if (name == "giou") {
+    *kind = IouKind::kGiou;
+  } else if (name == "diou") {
+    *kind = IouKind::kDiou;
+  } else if (name == "ciou") {
+    *kind = IouKind::kCiou;
+  } else if (name == "ioa") {
+    *kind = IouKind::kIoa;
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "kind must be 'iou', 'giou', 'diou', 'ciou' or 'ioa', got '", name,
+        "'"));
+  }
+  return absl::OkStatus();
+}
+
+bool IsBoxes(const Tensor& tensor) {
+  return HasShape(tensor, {kAny, 4}) || HasShape(tensor, {kAny, kAny, 4});
+}
+
+// Checks two tensors of which every box meets every box of the other; gives
+// the shape of the result too.
+absl::Status PairwiseShape(const Tensor& boxes_a, const Tensor& boxes_b,
+                           BoxIouShape* shape, TensorShape* result) {
+  if (!IsBoxes(boxes_a)) {
+    return WrongShape("boxes_a", "[N, 4] or [B, N, 4]", boxes_a);
+  }
+  if (!IsBoxes(boxes_b)) {
+    return WrongShape("boxes_b", "[M, 4] or [B, M, 4]", boxes_b);
+  }
+  shape->a_batched = boxes_a.dims() == 3;
+  shape->b_batched = boxes_b.dims() == 3;
+  shape->num_a = boxes_a.dim_size(boxes_a.dims() - 2);
+  shape->num_b = boxes_b.dim_size(boxes_b.dims() - 2);
+  shape->batch = shape->a_batched   ? boxes_a.dim_size(0)
+                 : shape->b_batched ? boxes_b.dim_size(0)
+                                    : 1;
+  if (shape->b_batched && boxes_b.dim_size(0) != shape->batch) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "boxes_b must have ", shape->batch,
+        " images along axis 0 as boxes_a, got ", boxes_b.dim_size(0)));
+  }
+  if (shape->a_batched || shape->b_batched) result->AddDim(shape->batch);
+  TF_RETURN_IF_ERROR(result->AddDimWithStatus(shape->num_a));
+  return result->AddDimWithStatus(shape->num_b);
+}
+
+// Checks two tensors of pairs; gives the shape of the result.
+absl::Status AlignedShape(const Tensor& boxes_a, const Tensor& boxes_b,
+                          TensorShape* result) {
+  const int dims = boxes_a.dims();
+  if (dims < 2 || boxes_a.dim_size(dims - 1) != 4) {
+    return WrongShape("boxes_a", "[..., N, 4]", boxes_a);
+  }
+  if (boxes_b.shape() != boxes_a.shape()) {
+    return WrongShape("boxes_b", boxes_a.shape().DebugString().c_str(),
+                      boxes_b);
+  }
+  *result = boxes_a.shape();
+  result->RemoveLastDims(1);
+  return absl::OkStatus();
+}
+
+// The attributes that both ops have.
+class BoxIouOpBase : public OpKernel {
+ public:
+  explicit BoxIouOpBase(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    std::string name;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("kind", &name));
+    OP_REQUIRES_OK(ctx, KindNamed(name, &kind_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("aligned", &aligned_));
+  }
+
+ protected:
+  // `shape` is set only if the boxes are not aligned.
+  absl::Status CheckShapes(const Tensor& boxes_a, const Tensor& boxes_b,
+                           BoxIouShape* shape, TensorShape* result) const {
+    return aligned_ ? AlignedShape(boxes_a, boxes_b, result)
+                    : PairwiseShape(boxes_a, boxes_b, shape, result);
+  }
+
+  IouKind kind_ = IouKind::kIou;
+  bool aligned_ = false;
+};
 
 template <typename T>
-class BoxIouOp : public OpKernel {
+class BoxIouOp : public BoxIouOpBase {
  public:
-  explicit BoxIouOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
+  using BoxIouOpBase::BoxIouOpBase;
 
   void Compute(OpKernelContext* ctx) override {
     const Tensor& boxes_a = ctx->input(0);
     const Tensor& boxes_b = ctx->input(1);
-    OP_REQUIRES(ctx, IsBoxes(boxes_a),
-                WrongShape("boxes_a", "[N, 4] or [B, N, 4]", boxes_a));
-    OP_REQUIRES(ctx, IsBoxes(boxes_b),
-                WrongShape("boxes_b", "[M, 4] or [B, M, 4]", boxes_b));
-    BoxIouShape shape;
-    shape.a_batched = boxes_a.dims() == 3;
-    shape.b_batched = boxes_b.dims() == 3;
-    shape.num_a = boxes_a.dim_size(boxes_a.dims() - 2);
-    shape.num_b = boxes_b.dim_size(boxes_b.dims() - 2);
-    shape.batch = shape.a_batched   ? boxes_a.dim_size(0)
-                  : shape.b_batched ? boxes_b.dim_size(0)
-                                    : 1;
-    OP_REQUIRES(
-        ctx, !shape.b_batched || boxes_b.dim_size(0) == shape.batch,
-        absl::InvalidArgumentError(absl::StrCat(
-            "boxes_b must have ", shape.batch,
-            " images along axis 0 as boxes_a, got ", boxes_b.dim_size(0))));
-
+    BoxIouShape shape = {};
     TensorShape output_shape;
-    if (shape.a_batched || shape.b_batched) output_shape.AddDim(shape.batch);
-    OP_REQUIRES_OK(ctx, output_shape.AddDimWithStatus(shape.num_a));
-    OP_REQUIRES_OK(ctx, output_shape.AddDimWithStatus(shape.num_b));
+    OP_REQUIRES_OK(ctx, CheckShapes(boxes_a, boxes_b, &shape, &output_shape));
     Tensor* iou = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, output_shape, &iou));
-    if (iou->NumElements() == 0) return;
-    BoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape, Data<T>(iou),
-           TfParallelFor(ctx));
-  }
-
- private:
-  static bool IsBoxes(const Tensor& tensor) {
-    return HasShape(tensor, {kAny, 4}) || HasShape(tensor, {kAny, kAny, 4});
+    const int64_t count = iou->NumElements();
+    if (count == 0) return;
+    const TfParallelFor parallel_for(ctx);
+    if (aligned_) {
+      BoxIouAligned(Data<T>(boxes_a), Data<T>(boxes_b), count, kind_,
+                    Data<T>(iou), parallel_for);
+    } else {
+      BoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape, kind_, Data<T>(iou),
+             parallel_for);
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                             \
-  REGISTER_KERNEL_BUILDER(                                             \
-      Name("Ssdops>BoxIou").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      BoxIouOp<T>);
+template <typename T>
+class BoxIouGradOp : public BoxIouOpBase {
+ public:
+  using BoxIouOpBase::BoxIouOpBase;
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor& grad_iou = ctx->input(0);
+    const Tensor& boxes_a = ctx->input(1);
+    const Tensor& boxes_b = ctx->input(2);
+    BoxIouShape shape = {};
+    TensorShape iou_shape;
+    OP_REQUIRES_OK(ctx, CheckShapes(boxes_a, boxes_b, &shape, &iou_shape));
+    OP_REQUIRES(
+        ctx, grad_iou.shape() == iou_shape,
+        WrongShape("grad_iou", iou_shape.DebugString().c_str(), grad_iou));
+    Tensor* grad_boxes_a = nullptr;
+    Tensor* grad_boxes_b = nullptr;
+    OP_REQUIRES_OK(ctx,
+                   ctx->allocate_output(0, boxes_a.shape(), &grad_boxes_a));
+    OP_REQUIRES_OK(ctx,
+                   ctx->allocate_output(1, boxes_b.shape(), &grad_boxes_b));
+    const TfParallelFor parallel_for(ctx);
+    if (aligned_) {
+      BoxIouAlignedGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b),
+                        grad_iou.NumElements(), kind_, Data<T>(grad_boxes_a),
+                        Data<T>(grad_boxes_b), parallel_for);
+    } else {
+      BoxIouGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b), shape,
+                 kind_, Data<T>(grad_boxes_a), Data<T>(grad_boxes_b),
+                 parallel_for);
+    }
+  }
+};
+
+#define SSDOPS_REGISTER(T)                                                 \
+  REGISTER_KERNEL_BUILDER(                                                 \
+      Name("Ssdops>BoxIou").Device(DEVICE_CPU).TypeConstraint<T>("T"),     \
+      BoxIouOp<T>);                                                        \
+  REGISTER_KERNEL_BUILDER(                                                 \
+      Name("Ssdops>BoxIouGrad").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
+      BoxIouGradOp<T>);
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

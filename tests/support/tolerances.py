@@ -25,6 +25,9 @@ Array = npt.NDArray[Any]
 FUNCTION_ULPS = 2.0
 """Largest error of an exp or a log, in ULP of its result."""
 
+ATAN_ULPS = 2.5
+"""The same of an arctangent."""
+
 SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022}
 """Numbers below this are flushed to zero by TensorFlow."""
 
@@ -109,3 +112,62 @@ def gradient_tolerance(magnitude: Array, dtype: Any) -> Array:
     roundings = 2 * 6 + FUNCTION_ULPS
     kind = np.dtype(dtype)
     return magnitude * roundings * float(np.finfo(kind).eps) + SMALLEST[kind.name]
+
+
+def ciou_tolerance(dtype: Any) -> float:
+    """Largest allowed difference of a CIoU from the oracle.
+
+    The angles, at most pi / 2, are `ATAN_ULPS + 1/2` ULP apart, at most as many
+    `eps`. `v = 4 / pi^2 * d^2` moves by less than 2 units per unit of either angle;
+    `v^2 / (1 - IoU + v)` by at most one per unit of `v`. Three further roundings of
+    numbers of at most 1 on either side.
+
+    Args:
+        dtype: of the result. Half types are computed in float32 and rounded once,
+            perhaps to two neighbours, at most `eps` apart below 2.
+    """
+    eps = float(np.finfo(np.float32 if _is_half(dtype) else dtype).eps)
+    tolerance = (2 * 2 * (ATAN_ULPS + 0.5) + 6) * eps
+    return tolerance + (_eps_of_half(dtype) if _is_half(dtype) else 0)
+
+
+def diou_tolerance(dtype: Any) -> float:
+    """Largest allowed difference of a DIoU from the oracle where XLA compiles it.
+
+    XLA may round `y * y + x * x` once instead of twice, in the distance and in the
+    diagonal: their quotient, at most 1, moves by 2 roundings, the result by one more.
+
+    Args:
+        dtype: of the result.
+    """
+    return 3 * float(np.finfo(dtype).eps)
+
+
+def iou_gradient_tolerance(boxes_a: Array, boxes_b: Array, grad: Array) -> Array:
+    """Largest allowed difference of two gradients of one value of `box_iou`.
+
+    Every term of a derivative is at most 2 over the smallest height or width of the
+    two boxes, `s`; with at most 8 terms of at most 8 roundings each on either side,
+    an error is at most 256 `eps / s`.
+
+    Args:
+        boxes_a: aligned boxes `[..., 4]`, none of them empty.
+        boxes_b: same.
+        grad: incoming gradient `[...]`.
+
+    Returns:
+        `[..., 1]`.
+    """
+    eps = float(np.finfo(boxes_a.dtype).eps)
+    sizes = [(b[..., 2:] - b[..., :2]).min(-1) for b in (boxes_a, boxes_b)]
+    smallest = np.minimum(*sizes).astype(np.float64)
+    bound = 256 * eps * np.abs(grad.astype(np.float64)) / smallest
+    return np.asarray(bound[..., None])
+
+
+def _is_half(dtype: Any) -> bool:
+    return np.dtype(dtype).itemsize == 2
+
+
+def _eps_of_half(dtype: Any) -> float:
+    return 2.0**-10 if np.dtype(dtype).name == "float16" else 2.0**-7

@@ -203,7 +203,10 @@ SSDOPS_HOST_DEVICE inline void PairIouDerivative(const B& a, V angle_a,
   const V total = kind == IouKind::kIoa ? area_a : (area_a + area_b) - overlap;
   const auto divides = (overlap > T(0)) & (total <= kLargest);
   const V inverse = one / (divides ? total : one);
-  const V iou = divides ? overlap * inverse : zero;
+  // The quotient itself for alpha, in which 1 - IoU may cancel.
+  const V quotient =
+      kind == IouKind::kCiou ? overlap / total : overlap * inverse;
+  const V iou = divides ? quotient : zero;
   V by_area_a = divides ? zero - iou * inverse : zero;
   V by_area_b = kind == IouKind::kIoa ? zero : by_area_a;
   V by_overlap = divides ? inverse - by_area_b : zero;
@@ -245,6 +248,11 @@ SSDOPS_HOST_DEVICE inline void PairIouDerivative(const B& a, V angle_a,
   by_width_a = valid_a ? by_width_a : zero;
   by_height_b = valid_b ? by_height_b : zero;
   by_width_b = valid_b ? by_width_b : zero;
+  if constexpr (kind == IouKind::kIoa) {
+    // 0 even where the area of b is infinite.
+    by_height_b = zero;
+    by_width_b = zero;
+  }
   if constexpr (kind == IouKind::kCiou) {
     const V difference = angle_a - angle_b;
     const V v = (difference * difference) * kAspectScale<T>;
