@@ -35,6 +35,9 @@ _HOME = {
     "implementation": "ssdops._implementation",
     "match_anchors": "ssdops.ops",
     "nms": "ssdops.ops",
+    "mine_hard_negatives": "ssdops.ops",
+    "MultiboxLoss": "ssdops.ops",
+    "multibox_loss": "ssdops.ops",
 }
 _SUBMODULES = (
     "anchors",
@@ -54,6 +57,7 @@ __all__ = [
     "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
+    "MultiboxLoss",
     "NativeUnavailableError",
     "NativeUnavailableWarning",
     "NmsResult",
@@ -72,7 +76,9 @@ __all__ = [
     "image",
     "implementation",
     "match_anchors",
+    "mine_hard_negatives",
     "models",
+    "multibox_loss",
     "nms",
     "ops",
     "reference",
@@ -100,6 +106,7 @@ if TYPE_CHECKING:
         Detections,
         DetectionsWithAnchors,
         DetectResult,
+        MultiboxLoss,
         NmsResult,
         Targets,
         assign_targets,
@@ -109,6 +116,8 @@ if TYPE_CHECKING:
         detect,
         encode_boxes,
         match_anchors,
+        mine_hard_negatives,
+        multibox_loss,
         nms,
     )
 

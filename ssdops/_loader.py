@@ -30,6 +30,8 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "assign_targets": ("ssdops_assign_targets",),
     "encode_boxes": ("ssdops_encode_boxes", "ssdops_encode_boxes_grad"),
     "decode_boxes": ("ssdops_decode_boxes", "ssdops_decode_boxes_grad"),
+    "mine_hard_negatives": ("ssdops_mine_hard_negatives",),
+    "multibox_loss": ("ssdops_multibox_loss", "ssdops_multibox_loss_grad"),
     "batched_nms": ("ssdops_batched_nms",),
     "detect": ("ssdops_detect",),
     "nms": (

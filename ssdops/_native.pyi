@@ -175,6 +175,27 @@ def match_anchors(
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Ground truth of every anchor, and the IoU with it."""
 
+def multibox_loss(
+    logits: NDArray[Any],
+    offsets: NDArray[Any],
+    target_classes: NDArray[np.int32],
+    target_offsets: NDArray[Any],
+    *,
+    anchors: NDArray[Any] | None = ...,
+    variances: Sequence[float] = ...,
+    negative_ratio: float = ...,
+    localization_weight: float = ...,
+    confidence_loss: str = ...,
+    localization_loss: str = ...,
+    normalizer: float | None = ...,
+    focal_alpha: float = ...,
+    focal_gamma: float = ...,
+    grad_losses: Sequence[float] = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any], NDArray[Any]]:
+    """The four losses, what was mined, and the gradients of logits and offsets."""
+
 def nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
@@ -187,6 +208,16 @@ def nms(
     num_threads: int = ...,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Greedy suppression of one set of boxes; -1 stands for no limit."""
+
+def mine_hard_negatives(
+    losses: NDArray[Any],
+    target_classes: NDArray[np.int32],
+    *,
+    negative_ratio: float = ...,
+    out: NDArray[np.bool_] | None = ...,
+    num_threads: int = ...,
+) -> NDArray[np.bool_]:
+    """The negatives with the largest losses, per image."""
 
 def set_active_isa(name: str) -> None:
     """Use another instruction set, for tests and measurements; same results."""

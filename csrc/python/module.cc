@@ -57,6 +57,8 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindDetect(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
+  ssdops::python::BindMineHardNegatives(module);
+  ssdops::python::BindMultiboxLoss(module);
   ssdops::python::BindNms(module);
   module.def(
       "atan",

@@ -10,6 +10,8 @@ from ssdops.ops.decode_boxes import decode_boxes
 from ssdops.ops.detect import DetectResult, detect
 from ssdops.ops.encode_boxes import encode_boxes
 from ssdops.ops.match_anchors import AnchorMatches, match_anchors
+from ssdops.ops.mine_hard_negatives import mine_hard_negatives
+from ssdops.ops.multibox_loss import MultiboxLoss, multibox_loss
 from ssdops.ops.nms import NmsResult, nms
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
+    "MultiboxLoss",
     "NmsResult",
     "Targets",
     "assign_targets",
@@ -26,5 +29,7 @@ __all__ = [
     "detect",
     "encode_boxes",
     "match_anchors",
+    "mine_hard_negatives",
+    "multibox_loss",
     "nms",
 ]

@@ -181,6 +181,30 @@ def within(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
+def finite(name: str, value: float) -> float:
+    """Check a finite number.
+
+    Raises:
+        ValueError: if it is infinite, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return number
+
+
+def finite_not_negative(name: str, value: float) -> float:
+    """Check a finite number of at least 0.
+
+    Raises:
+        ValueError: if it is negative, infinite, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    return number
+
+
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     """Check a name.
 
@@ -323,6 +347,11 @@ def constant(value: Any, dtype: tf.DType = tf.float64) -> Any:
     if isinstance(value, tf.Tensor) or not tf.executing_eagerly():
         return value
     return _eager_constant(value, dtype)
+
+
+def no_boxes(dtype: tf.DType) -> tf.Tensor:
+    """Boxes `[0, 4]` for a native input that is not used."""
+    return tf.zeros([0, 4], dtype)
 
 
 @functools.lru_cache(maxsize=512)

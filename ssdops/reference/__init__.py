@@ -10,6 +10,8 @@ from ssdops.reference.decode_boxes import decode_boxes
 from ssdops.reference.detect import detect
 from ssdops.reference.encode_boxes import encode_boxes
 from ssdops.reference.match_anchors import match_anchors
+from ssdops.reference.mine_hard_negatives import mine_hard_negatives
+from ssdops.reference.multibox_loss import multibox_loss
 from ssdops.reference.nms import nms
 
 __all__ = [
@@ -20,5 +22,7 @@ __all__ = [
     "detect",
     "encode_boxes",
     "match_anchors",
+    "mine_hard_negatives",
+    "multibox_loss",
     "nms",
 ]

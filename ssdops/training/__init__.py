@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Target assignment, loss, and the loop that trains a detector."""
+"""The loop that trains a detector."""
 
 from __future__ import annotations
 
-from ssdops.ops import Targets, assign_targets
 from ssdops.training.config import ConfigMismatchError, TrainingConfig
 from ssdops.training.log import read_log
 from ssdops.training.loop import (
@@ -12,19 +11,13 @@ from ssdops.training.loop import (
     TrainingResult,
     train,
 )
-from ssdops.training.loss import MultiboxLoss, mine_hard_negatives, multibox_loss
 
 __all__ = [
     "ConfigMismatchError",
-    "MultiboxLoss",
     "NonFiniteLossError",
-    "Targets",
     "TrainingConfig",
     "TrainingInterrupted",
     "TrainingResult",
-    "assign_targets",
-    "mine_hard_negatives",
-    "multibox_loss",
     "read_log",
     "train",
 ]

@@ -18,11 +18,10 @@ from rich.console import Console
 from ssdops.data import Dataset, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
-from ssdops.ops import assign_targets
+from ssdops.ops import assign_targets, multibox_loss
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
 from ssdops.training.interrupt import StopRequest
 from ssdops.training.log import CsvLog
-from ssdops.training.loss import multibox_loss
 from ssdops.training.progress import RunProgress
 
 TRAINING_LOG: Final = "training.csv"
@@ -288,12 +287,13 @@ def _train_step(
         with tf.GradientTape() as tape:
             outputs = model.network(model.spec.preprocessing(images), training=True)
             loss = multibox_loss(
-                outputs["offsets"],
                 outputs["logits"],
-                targets,
+                outputs["offsets"],
+                targets.classes,
+                targets.offsets,
                 negative_ratio=config.negative_ratio,
                 localization_weight=config.localization_weight,
-                score_activation=model.spec.score_activation,
+                confidence_loss=model.spec.score_activation,
             )
         gradients = tape.gradient(loss.total, variables)
         norm = tf.linalg.global_norm(gradients)

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ssdops/multibox_loss.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "hard_negatives.h"
+#include "multibox_loss_simd.h"
+#include "ssdops/box_coding.h"
+#include "ssdops/iou_kinds.h"
+
+namespace ssdops {
+namespace {
+
+// Gradients of at least this size will not be found in a cache.
+constexpr int64_t kBytesToStream = int64_t{8} << 20;
+
+template <typename S>
+ConfidenceRows<S> RowsOfImage(const MultiboxLossInput<S>& input,
+                              const MultiboxLossShape& shape,
+                              const MultiboxLossOptions& options,
+                              const bool* mined, int64_t image) {
+  using T = ComputeType<S>;
+  const int64_t first = image * shape.num_anchors;
+  const bool is_focal = options.confidence == ConfidenceLoss::kSigmoidFocal;
+  return {input.logits + first * shape.num_classes,
+          input.target_classes + first,
+          is_focal ? nullptr : mined + first,
+          shape.num_anchors,
+          shape.num_classes,
+          (shape.batch * shape.num_anchors - first) * shape.num_classes,
+          options.confidence,
+          static_cast<T>(options.focal_alpha),
+          static_cast<T>(options.focal_gamma)};
+}
+
+// Null where there are no anchors, which only the losses on boxes need.
+template <typename S>
+const S* AnchorAt(const MultiboxLossInput<S>& input, int64_t anchor) {
+  return input.anchors == nullptr ? nullptr : input.anchors + 4 * anchor;
+}
+
+// Mining among the confidence losses of one image after another.
+template <typename S>
+class ConfidenceMiner {
+  using T = ComputeType<S>;
+
+ public:
+  ConfidenceMiner(int64_t num_anchors, WorkspaceCursor* cursor)
+      : negatives_(num_anchors, cursor),
+        hardness_(cursor->Take<T>(num_anchors)) {}
+
+  void Run(const ConfidenceRows<S>& rows, int64_t wanted, bool* mined) {
+    const T limit = Limit(rows, wanted);
+    SSDOPS_CALL_VARIANT(RankingLosses<S>(rows, limit, hardness_));
+    negatives_.Rank(hardness_, rows.classes);
+    negatives_.Write(negatives_.Cut(wanted), mined);
+  }
+
+ private:
+  // Fills hardness_ such that what is mined is at least the limit there.
+  T Limit(const ConfidenceRows<S>& rows, int64_t wanted) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (rows.loss == ConfidenceLoss::kSoftmax) {
+        SSDOPS_CALL_VARIANT(EstimateOdds<S>(rows, hardness_));
+        negatives_.Rank(hardness_, rows.classes);
+        // `wanted` estimates are above the cut, so that many odds are above
+        // cut / (1 + error), and an estimate of such odds is above (1 - error)
+        // times that.
+        const auto cut = BitCast<float>(negatives_.Cut(wanted).key);
+        constexpr float kMargin = (1 - kEstimateError) / (1 + kEstimateError);
+        return cut > kSmallestEstimate ? cut * kMargin : 0.0f;
+      }
+    }
+    std::fill(hardness_, hardness_ + rows.num_anchors, T(0));
+    return 0;
+  }
+
+  HardNegatives<T> negatives_;
+  T* hardness_;
+};
+
+// What one image adds to the losses.
+struct ImageLoss {
+  double localization, confidence;
+  int64_t positives;
+  bool valid;
+};
+
+template <typename T>
+struct BoxFromOffsets {
+  Box<T> box;
+  Extent<T> y, x;
+};
+
+template <typename S>
+class Localization {
+  using T = ComputeType<S>;
+
+ public:
+  explicit Localization(const MultiboxLossOptions& options)
+      : kind_(options.localization) {
+    for (int k = 0; k < 4; ++k) {
+      variances_[k] = static_cast<T>(options.variances[k]);
+    }
+  }
+
+  double Loss(const S* offsets, const S* targets, const S* anchor) const {
+    switch (kind_) {
+      case LocalizationLoss::kSmoothL1:
+      case LocalizationLoss::kL2: {
+        double sum = 0;
+        for (int k = 0; k < 4; ++k) {
+          const double d = double{Widen(offsets[k])} - Widen(targets[k]);
+          const double distance = d < 0 ? -d : d;
+          sum += kind_ == LocalizationLoss::kL2 || distance < 1
+                     ? 0.5 * d * d
+                     : distance - 0.5;
+        }
+        return sum;
+      }
+      case LocalizationLoss::kGiou:
+        return IouLoss<IouKind::kGiou>(offsets, targets, anchor);
+      case LocalizationLoss::kDiou:
+        return IouLoss<IouKind::kDiou>(offsets, targets, anchor);
+      default:
+        return IouLoss<IouKind::kCiou>(offsets, targets, anchor);
+    }
+  }
+
+  void Grad(const S* offsets, const S* targets, const S* anchor, T scale,
+            S* grad) const {
+    switch (kind_) {
+      case LocalizationLoss::kSmoothL1:
+      case LocalizationLoss::kL2:
+        for (int k = 0; k < 4; ++k) {
+          T d = Widen(offsets[k]) - Widen(targets[k]);
+          if (kind_ == LocalizationLoss::kSmoothL1) {
+            d = d > T(1) ? T(1) : d < T(-1) ? T(-1) : d;
+          }
+          grad[k] = Narrow<S>(d * scale);
+        }
+        return;
+      case LocalizationLoss::kGiou:
+        return IouLossGrad<IouKind::kGiou>(offsets, targets, anchor, scale,
+                                           grad);
+      case LocalizationLoss::kDiou:
+        return IouLossGrad<IouKind::kDiou>(offsets, targets, anchor, scale,
+                                           grad);
+      default:
+        return IouLossGrad<IouKind::kCiou>(offsets, targets, anchor, scale,
+                                           grad);
+    }
+  }
+
+ private:
+  BoxFromOffsets<T> Decode(const S* offsets, const Box<T>& anchor) const {
+    const Extent<T> y =
+        DecodeExtent(Widen(offsets[0]), Widen(offsets[2]),
+                     MakeExtent(anchor.ymin, anchor.ymax), variances_[0],
+                     variances_[2]);
+    const Extent<T> x =
+        DecodeExtent(Widen(offsets[1]), Widen(offsets[3]),
+                     MakeExtent(anchor.xmin, anchor.xmax), variances_[1],
+                     variances_[3]);
+    const T half_y = y.size * T(0.5), half_x = x.size * T(0.5);
+    return {{Saturate(y.centre - half_y), Saturate(x.centre - half_x),
+             Saturate(y.centre + half_y), Saturate(x.centre + half_x)},
+            y,
+            x};
+  }
+
+  template <IouKind kind>
+  double IouLoss(const S* offsets, const S* targets, const S* anchor) const {
+    const Box<T> place = LoadWideBox(anchor);
+    const Box<T> box = Decode(offsets, place).box;
+    const Box<T> wanted = Decode(targets, place).box;
+    return 1.0 - IouOfKind<kind>(box, Area(box), wanted, Area(wanted));
+  }
+
+  template <IouKind kind>
+  void IouLossGrad(const S* offsets, const S* targets, const S* anchor, T scale,
+                   S* grad) const {
+    const Box<T> place = LoadWideBox(anchor);
+    const BoxFromOffsets<T> decoded = Decode(offsets, place);
+    const Box<T> wanted = Decode(targets, place).box;
+    Box<T> by_box, by_wanted;
+    IouOfKindGrad<kind>(decoded.box, wanted, -scale, &by_box, &by_wanted);
+    DecodeGrad(by_box.ymin, by_box.ymax, decoded.y, Widen(offsets[0]),
+               MakeExtent(place.ymin, place.ymax), variances_[0], variances_[2],
+               &grad[0], &grad[2]);
+    DecodeGrad(by_box.xmin, by_box.xmax, decoded.x, Widen(offsets[1]),
+               MakeExtent(place.xmin, place.xmax), variances_[1], variances_[3],
+               &grad[1], &grad[3]);
+  }
+
+  // Along one axis, from the two corners to the two offsets; 0 where decoding
+  // limits a value.
+  static void DecodeGrad(T by_low, T by_high, const Extent<T>& decoded, T shift,
+                         const Extent<T>& anchor, T centre_variance,
+                         T size_variance, S* by_shift, S* by_stretch) {
+    constexpr T kMax = std::numeric_limits<T>::max();
+    const auto is_inside = [](T x) { return x < kMax && x > -kMax; };
+    const T half = decoded.size * T(0.5);
+    if (!is_inside(decoded.centre - half)) by_low = 0;
+    if (!is_inside(decoded.centre + half)) by_high = 0;
+    const bool moves =
+        is_inside(shift * centre_variance) && is_inside(decoded.centre);
+    const bool grows = is_inside(decoded.size);
+    *by_shift = Narrow<S>(
+        moves ? (by_low + by_high) * anchor.size * centre_variance : T(0));
+    *by_stretch = Narrow<S>(
+        grows ? (by_high - by_low) * half * size_variance : T(0));
+  }
+
+  LocalizationLoss kind_;
+  T variances_[4];
+};
+
+double Normalizer(const MultiboxLossOptions& options, double num_positives) {
+  const double n = options.has_normalizer ? options.normalizer : num_positives;
+  return n <= 1 ? 1 : n;  // a NaN stays
+}
+
+// Without a positive and without a normalizer nothing counts.
+bool HasLoss(const MultiboxLossOptions& options, double num_positives) {
+  return options.has_normalizer || num_positives > 0;
+}
+
+}  // namespace
+
+template <typename S>
+bool MultiboxLoss(const MultiboxLossInput<S>& input,
+                  const MultiboxLossShape& shape,
+                  const MultiboxLossOptions& options,
+                  const MultiboxLossOutput<ComputeType<S>>& output,
+                  void* workspace, const ParallelFor& parallel_for) {
+  using T = ComputeType<S>;
+  const int64_t num_anchors = shape.num_anchors;
+  WorkspaceCursor shared(workspace);
+  auto* losses = shared.Take<ImageLoss>(shape.batch);
+  WorkspaceCursor sizes(nullptr);
+  ConfidenceMiner<S>(num_anchors, &sizes);
+  const Localization<S> localization(options);
+  const bool is_focal = options.confidence == ConfidenceLoss::kSigmoidFocal;
+  const int64_t cost =
+      1000 + num_anchors * (2 + shape.num_classes / (is_focal ? 1 : 6));
+
+  parallel_for(
+      shape.batch, cost, [&](int64_t begin, int64_t end, int worker) {
+        WorkspaceCursor cursor(static_cast<std::byte*>(workspace) +
+                               shared.used() + worker * sizes.used());
+        ConfidenceMiner<S> miner(num_anchors, &cursor);
+        for (int64_t image = begin; image < end; ++image) {
+          const int64_t first = image * num_anchors;
+          const ConfidenceRows<S> rows =
+              RowsOfImage(input, shape, options, output.mined, image);
+          bool* mined = output.mined + first;
+          const ClassCounts counts =
+              SSDOPS_CALL_VARIANT(CountClasses(rows.classes, num_anchors));
+          const int64_t wanted =
+              is_focal ? 0 : NegativesWanted(counts, options.negative_ratio);
+          if (wanted == 0) {
+            std::fill(mined, mined + num_anchors, false);
+          } else if (wanted == counts.candidates) {
+            std::transform(rows.classes, rows.classes + num_anchors, mined,
+                           [](int32_t c) { return c == 0; });
+          } else {
+            miner.Run(rows, wanted, mined);
+          }
+          ImageLoss loss = {0, 0, counts.positives, true};
+          loss.confidence =
+              SSDOPS_CALL_VARIANT(ConfidenceSum<S>(rows, &loss.valid));
+          int64_t left = counts.positives;
+          for (int64_t i = 0; left > 0; ++i) {
+            if (rows.classes[i] <= 0) continue;
+            --left;
+            loss.localization += localization.Loss(
+                input.offsets + 4 * (first + i),
+                input.target_offsets + 4 * (first + i), AnchorAt(input, i));
+          }
+          losses[image] = loss;
+        }
+      });
+
+  ImageLoss sum = {0, 0, 0, true};
+  for (int64_t image = 0; image < shape.batch; ++image) {
+    sum.localization += losses[image].localization;
+    sum.confidence += losses[image].confidence;
+    sum.positives += losses[image].positives;
+    sum.valid = sum.valid && losses[image].valid;
+  }
+  const auto num_positives = static_cast<double>(sum.positives);
+  const double n = Normalizer(options, num_positives);
+  const bool counts = HasLoss(options, num_positives);
+  const double localized = counts ? sum.localization / n : 0;
+  const double confidence = counts ? sum.confidence / n : 0;
+  *output.total =
+      static_cast<T>(options.localization_weight * localized + confidence);
+  *output.localization = static_cast<T>(localized);
+  *output.confidence = static_cast<T>(confidence);
+  *output.num_positives = static_cast<T>(num_positives);
+  return sum.valid;
+}
+
+template <typename S>
+int64_t MultiboxLossWorkspaceBytes(const MultiboxLossShape& shape,
+                                   int num_workers) {
+  WorkspaceCursor shared(nullptr), sizes(nullptr);
+  shared.Take<ImageLoss>(shape.batch);
+  ConfidenceMiner<S>(shape.num_anchors, &sizes);
+  return shared.used() + num_workers * sizes.used();
+}
+
+template <typename S>
+void MultiboxLossGrad(const MultiboxLossInput<S>& input,
+                      const MultiboxLossShape& shape,
+                      const MultiboxLossOptions& options,
+                      const ComputeType<S>* grad_losses,
+                      ComputeType<S> num_positives, const bool* mined,
+                      S* grad_logits, S* grad_offsets,
+                      const ParallelFor& parallel_for) {
+  using T = ComputeType<S>;
+  const int64_t num_anchors = shape.num_anchors;
+  const int64_t logits = num_anchors * shape.num_classes;
+  const double n = Normalizer(options, num_positives);
+  const bool counts = HasLoss(options, num_positives);
+  const double total = grad_losses[0];
+  const auto localization_scale = static_cast<T>(
+      (options.localization_weight * total + grad_losses[1]) / n);
+  const auto confidence_scale = static_cast<T>((total + grad_losses[2]) / n);
+  const bool stream =
+      shape.batch * logits * static_cast<int64_t>(sizeof(S)) >= kBytesToStream;
+  const Localization<S> localization(options);
+  const bool is_focal = options.confidence == ConfidenceLoss::kSigmoidFocal;
+  const int64_t cost =
+      1000 + num_anchors * (2 + shape.num_classes / (is_focal ? 1 : 8));
+
+  parallel_for(shape.batch, cost, [&](int64_t begin, int64_t end, int) {
+    for (int64_t image = begin; image < end; ++image) {
+      const int64_t first = image * num_anchors;
+      S* by_logits = grad_logits + image * logits;
+      S* by_offsets = grad_offsets + 4 * first;
+      std::fill(by_offsets, by_offsets + 4 * num_anchors, S{});
+      if (!counts) {
+        std::fill(by_logits, by_logits + logits, S{});
+        continue;
+      }
+      const ConfidenceRows<S> rows =
+          RowsOfImage(input, shape, options, mined, image);
+      SSDOPS_CALL_VARIANT(
+          ConfidenceGrad<S>(rows, confidence_scale, stream, by_logits));
+      for (int64_t i = 0; i < num_anchors; ++i) {
+        if (rows.classes[i] <= 0) continue;
+        localization.Grad(input.offsets + 4 * (first + i),
+                          input.target_offsets + 4 * (first + i),
+                          AnchorAt(input, i), localization_scale,
+                          by_offsets + 4 * i);
+      }
+    }
+  });
+}
+
+#define SSDOPS_INSTANTIATE(S)                                                  \
+  template bool MultiboxLoss<S>(                                               \
+      const MultiboxLossInput<S>&, const MultiboxLossShape&,                   \
+      const MultiboxLossOptions&, const MultiboxLossOutput<ComputeType<S>>&,   \
+      void*, const ParallelFor&);                                              \
+  template int64_t MultiboxLossWorkspaceBytes<S>(const MultiboxLossShape&,     \
+                                                 int);                         \
+  template void MultiboxLossGrad<S>(                                           \
+      const MultiboxLossInput<S>&, const MultiboxLossShape&,                   \
+      const MultiboxLossOptions&, const ComputeType<S>*, ComputeType<S>,       \
+      const bool*, S*, S*, const ParallelFor&);
+SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
+#undef SSDOPS_INSTANTIATE
+
+}  // namespace ssdops

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "multibox_loss_simd.h"
+
+#include <utility>
+
+#include "simd.h"
+#include "simd_math.h"
+
+namespace ssdops {
+namespace SSDOPS_ISA {
+namespace {
+
+// 1 / FLT_MIN, and an exponent above its logarithm with a finite exponential.
+constexpr float kLargestOdds = 8.50705917e37f;
+constexpr float kLargestExponent = 88.0f;
+
+// Elements [at, at + kLanes) of a row of logits, `fill` after its end. Reads
+// over the end of the row where there is memory.
+template <typename S, typename T = ComputeType<S>>
+SSDOPS_INLINE Vec<T> LoadLogits(const S* row, int64_t at, int64_t size,
+                                int64_t available, T fill) {
+  const int64_t count = size - at;
+  if (count >= kLanes<T>) return LoadWide(row + at);
+  if (available - at >= kLanes<T>) {
+    return FirstLanes<T>(count) ? LoadWide(row + at) : Splat(fill);
+  }
+  T lanes[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) {
+    lanes[i] = i < count ? Widen(row[at + i]) : fill;
+  }
+  return Load(lanes);
+}
+
+template <typename S>
+SSDOPS_INLINE void StoreLogits(S* row, int64_t at, int64_t size,
+                               Vec<ComputeType<S>> v) {
+  constexpr int kStep = kLanes<ComputeType<S>>;
+  if (size - at >= kStep) {
+    StoreNarrow(row + at, v);
+    return;
+  }
+  S lanes[kStep];
+  StoreNarrow(lanes, v);
+  for (int64_t i = 0; i < size - at; ++i) row[at + i] = lanes[i];
+}
+
+// 16 partial sums by index modulo 16, whatever the vectors hold.
+template <typename T>
+struct PartialSums {
+  static constexpr int kParts = 16 / kLanes<T>;
+  Vec<T> parts[kParts] = {};
+
+  // `at` is a multiple of kLanes.
+  SSDOPS_INLINE void Add(int64_t at, Vec<T> v) {
+    const int64_t part = at / kLanes<T> % kParts;
+    for (int p = 0; p < kParts; ++p) {
+      if (p == part) parts[p] += v;
+    }
+  }
+
+  SSDOPS_INLINE T Total() const {
+    T sums[16];
+    for (int p = 0; p < kParts; ++p) Store(sums + p * kLanes<T>, parts[p]);
+    for (int half = 8; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+    }
+    return sums[0];
+  }
+};
+
+template <typename T>
+SSDOPS_INLINE T LargestLane(Vec<T> v) {
+  T largest = v[0];
+  for (int i = 1; i < kLanes<T>; ++i) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+}
+
+// Lane of index `index` of a row in its elements [at, at + kLanes), if there.
+template <typename T>
+SSDOPS_INLINE Mask<T> LaneOf(int64_t index, int64_t at) {
+  using Integer = std::decay_t<decltype(Mask<T>{}[0])>;
+  return Iota<T>() == static_cast<Integer>(index - at);
+}
+
+// ln(1 + y) for y >= 0, also where 1 + y is rounded. NaN for NaN.
+template <typename T>
+SSDOPS_INLINE Vec<T> LogOnePlus(Vec<T> y) {
+  const Vec<T> u = y + T(1);
+  const Vec<T> correction = y / (u - T(1));
+  return u == T(1) ? y : Log(u) * correction;
+}
+template <typename T>
+SSDOPS_INLINE T LogOnePlusScalar(T y) {
+  const T u = y + T(1);
+  if (u == T(1)) return y;
+  return ssdops::Log(u) * (y / (u - T(1)));
+}
+
+typedef uint8_t Flags __attribute__((vector_size(kLanes<float>)));
+
+// Calls body(anchor) for the anchors that count, in their order.
+template <typename S, typename Body>
+SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
+                                  const Body& body) {
+  constexpr int kStep = kLanes<float>;
+  for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
+    const int64_t count = rows.num_anchors - i;
+    int32_t classes[kStep];
+    uint8_t mined[kStep] = {};
+    for (int lane = 0; lane < kStep; ++lane) classes[lane] = -1;
+    if (count >= kStep) {
+      memcpy(classes, rows.classes + i, sizeof(classes));
+      if (rows.mined != nullptr) memcpy(mined, rows.mined + i, sizeof(mined));
+    } else {
+      for (int64_t lane = 0; lane < count; ++lane) {
+        classes[lane] = rows.classes[i + lane];
+        if (rows.mined != nullptr) mined[lane] = rows.mined[i + lane] ? 1 : 0;
+      }
+    }
+    const Mask<float> c = LoadMask<float>(classes);
+    Mask<float> counts = c >= 0;
+    if (rows.mined != nullptr) {
+      Flags flags;
+      memcpy(&flags, mined, sizeof(flags));
+      counts = (c > 0) | (__builtin_convertvector(flags, Mask<float>) != 0);
+    }
+    for (uint32_t bits = Bits(counts); bits != 0; bits &= bits - 1) {
+      body(i + __builtin_ctz(bits));
+    }
+  }
+}
+
+// The softmax of a row: exponentials relative to the largest logit.
+template <typename T>
+struct Softmax {
+  T largest, target, of_target, of_others;
+};
+
+template <typename S, typename T = ComputeType<S>>
+SSDOPS_INLINE Softmax<T> SoftmaxOf(const S* row, int64_t size,
+                                   int64_t available, int64_t target) {
+  constexpr T kNone = -std::numeric_limits<T>::infinity();
+  Vec<T> largest = Splat(kNone);
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    largest = Max(LoadLogits(row, j, size, available, kNone), largest);
+  }
+  Softmax<T> softmax;
+  softmax.largest = LargestLane<T>(largest);
+  softmax.target = Widen(row[target]);
+  softmax.of_target = ssdops::Exp(softmax.target - softmax.largest);
+  PartialSums<T> sums;
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vec<T> x = LoadLogits(row, j, size, available, kNone);
+    const Vec<T> e = Exp(x - softmax.largest);
+    sums.Add(j, LaneOf<T>(target, j) ? Vec<T>{} : e);
+  }
+  softmax.of_others = sums.Total();
+  return softmax;
+}
+
+template <typename S>
+SSDOPS_INLINE ComputeType<S> SoftmaxLoss(const S* row, int64_t size,
+                                         int64_t available, int64_t target) {
+  using T = ComputeType<S>;
+  const Softmax<T> s = SoftmaxOf(row, size, available, target);
+  const T behind = s.largest - s.target;
+  // The first is exact for small losses; in the second the logarithm is not
+  // small.
+  if (behind == T(0)) return LogOnePlusScalar(s.of_others);
+  return behind + ssdops::Log(s.of_target + s.of_others) +
+         (s.of_others - s.of_others);
+}
+
+// Of each class, with e = exp(-|x|): the logit of the right answer z, which is
+// x for the target and -x for others, ln(1 + e), and the probability of the
+// wrong answer 1 / (1 + exp(z)).
+template <typename T>
+struct Sigmoids {
+  Vec<T> z, log_one_plus_e, wrong;
+};
+
+template <typename T>
+SSDOPS_INLINE Sigmoids<T> SigmoidsOf(Vec<T> x, Mask<T> is_target) {
+  const Vec<T> e = Exp(x > T(0) ? -x : x);
+  const Vec<T> u = e + T(1);
+  Sigmoids<T> s;
+  s.z = is_target ? x : -x;
+  s.log_one_plus_e = LogOnePlus<T>(e);
+  s.wrong = (s.z > T(0) ? e : Vec<T>{} + T(1)) / u;
+  return s;
+}
+
+// -ln of the probability of the right answer.
+template <typename T>
+SSDOPS_INLINE Vec<T> CrossEntropy(const Sigmoids<T>& s) {
+  return (s.z < T(0) ? -s.z : Vec<T>{}) + s.log_one_plus_e;
+}
+
+// alpha_t (1 - p_t)^gamma
+template <typename T>
+SSDOPS_INLINE Vec<T> FocalWeight(const Sigmoids<T>& s, Mask<T> is_target,
+                                 T alpha, T gamma) {
+  const Vec<T> log_wrong =
+      -((s.z > T(0) ? s.z : Vec<T>{}) + s.log_one_plus_e);
+  const Vec<T> factor = is_target ? Splat(alpha) : Splat(T(1) - alpha);
+  return factor * Exp(log_wrong * gamma);
+}
+
+template <typename S>
+SSDOPS_INLINE ComputeType<S> SigmoidLoss(const ConfidenceRows<S>& rows,
+                                         const S* row, int64_t available,
+                                         int64_t target) {
+  using T = ComputeType<S>;
+  const int64_t size = rows.num_classes;
+  PartialSums<T> sums;
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vec<T> x = LoadLogits(row, j, size, available, T(0));
+    const Mask<T> is_target = LaneOf<T>(target, j);
+    const Sigmoids<T> s = SigmoidsOf<T>(x, is_target);
+    Vec<T> loss = CrossEntropy<T>(s);
+    Mask<T> counts = FirstLanes<T>(size - j);
+    if (rows.loss == ConfidenceLoss::kSigmoidFocal) {
+      loss *= FocalWeight<T>(s, is_target, rows.focal_alpha, rows.focal_gamma);
+      counts &= ~LaneOf<T>(0, j);
+    }
+    sums.Add(j, counts ? loss : Vec<T>{});
+  }
+  return sums.Total();
+}
+
+template <typename S>
+SSDOPS_INLINE ComputeType<S> OddsAgainstBackground(const S* row, int64_t size,
+                                                   int64_t available) {
+  using T = ComputeType<S>;
+  const T background = Widen(row[0]);
+  constexpr T kNone = -std::numeric_limits<T>::infinity();
+  PartialSums<T> sums;
+  for (int64_t j = 0; j < size - 1; j += kLanes<T>) {
+    const Vec<T> x =
+        LoadLogits(row + 1, j, size - 1, available - 1, kNone) - background;
+    // A NaN stays.
+    const Vec<T> e = Exp(x > T(kLargestExponent) ? Splat(T(kLargestExponent))
+                                                 : x);
+    sums.Add(j, FirstLanes<T>(size - 1 - j) ? e : Vec<T>{});
+  }
+  const T odds = sums.Total();
+  return odds > T(kLargestOdds) ? T(kLargestOdds) : odds;
+}
+
+// Sums of neighbours: first those of a, then those of b.
+template <int... kIndex>
+SSDOPS_INLINE Vec<float> AddNeighbours(Vec<float> a, Vec<float> b,
+                                       std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(a, b, (2 * kIndex)...) +
+         __builtin_shufflevector(a, b, (2 * kIndex + 1)...);
+}
+
+// exp(x), wrong by 3 %: the bits of a float are almost its logarithm. NaN is
+// taken for the largest exponent.
+SSDOPS_INLINE Vec<float> RoughExp(Vec<float> x) {
+  const Vec<float> limited =
+      Max(Min(x, Splat(kLargestExponent)), Splat(-87.0f));
+  const Vec<float> bits = limited * 12102203.2f + 1064986823.0f;
+  return reinterpret_cast<Vec<float>>(
+      __builtin_convertvector(bits, Mask<float>));
+}
+
+}  // namespace
+
+template <typename S>
+void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
+  constexpr int kStep = kLanes<float>;
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  const int64_t size = rows.num_classes - 1;
+  for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
+    const int64_t count =
+        rows.num_anchors - i < kStep ? rows.num_anchors - i : kStep;
+    Vec<float> sums[kStep] = {};
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t first = (i + r) * rows.num_classes;
+      const S* row = rows.logits + first;
+      const float background = Widen(row[0]);
+      Vec<float> sum = {};
+      for (int64_t j = 0; j < size; j += kStep) {
+        // The exponential of kNone is as good as 0.
+        const Vec<float> x =
+            LoadLogits(row + 1, j, size, rows.available - first - 1, kNone);
+        sum += RoughExp(x - background);
+      }
+      sums[r] = sum;
+    }
+    for (int rest = kStep / 2; rest > 0; rest /= 2) {
+      for (int k = 0; k < rest; ++k) {
+        sums[k] = AddNeighbours(sums[2 * k], sums[2 * k + 1],
+                                std::make_integer_sequence<int, kStep>());
+      }
+    }
+    const Vec<float> limited = Min(sums[0], Splat(kLargestOdds));
+    if (count == kStep) {
+      Store(odds + i, limited);
+    } else {
+      StorePartial(odds + i, limited, count);
+    }
+  }
+}
+
+namespace {
+
+// Zeros; sets whole cache lines without reading them first.
+SSDOPS_INLINE void StreamZeros(char* from, char* to) {
+#if defined(__SSE2__)
+  constexpr intptr_t kLine = 64;
+  const auto begin = reinterpret_cast<intptr_t>(from);
+  const auto end = reinterpret_cast<intptr_t>(to);
+  const intptr_t first = (begin + kLine - 1) / kLine * kLine;
+  const intptr_t last = end / kLine * kLine;
+  if (first < last) {
+    memset(from, 0, static_cast<size_t>(first - begin));
+    for (intptr_t line = first; line < last; line += kLine) {
+#if defined(__AVX512F__)
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(line),
+                          _mm512_setzero_si512());
+#else
+      for (intptr_t at = line; at < line + kLine; at += 16) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(at), _mm_setzero_si128());
+      }
+#endif
+    }
+    from += last - begin;
+  }
+#endif
+  memset(from, 0, static_cast<size_t>(to - from));
+}
+
+template <typename S>
+SSDOPS_INLINE void RowGrad(const ConfidenceRows<S>& rows, const S* row,
+                           int64_t available, int64_t target,
+                           ComputeType<S> scale, S* grad) {
+  using T = ComputeType<S>;
+  const int64_t size = rows.num_classes;
+  if (rows.loss == ConfidenceLoss::kSoftmax) {
+    constexpr T kNone = -std::numeric_limits<T>::infinity();
+    const Softmax<T> s = SoftmaxOf(row, size, available, target);
+    const T factor = scale / (s.of_target + s.of_others);
+    const T of_target = -(s.of_others * factor);
+    for (int64_t j = 0; j < size; j += kLanes<T>) {
+      const Vec<T> x = LoadLogits(row, j, size, available, kNone);
+      const Vec<T> value = Exp(x - s.largest) * factor;
+      StoreLogits(grad, j, size,
+                  LaneOf<T>(target, j) ? Splat(of_target) : value);
+    }
+    return;
+  }
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vec<T> x = LoadLogits(row, j, size, available, T(0));
+    const Mask<T> is_target = LaneOf<T>(target, j);
+    const Sigmoids<T> s = SigmoidsOf<T>(x, is_target);
+    // With respect to z, without the sign.
+    Vec<T> slope = s.wrong;
+    if (rows.loss == ConfidenceLoss::kSigmoidFocal) {
+      const Vec<T> right = T(1) - s.wrong;
+      slope = FocalWeight<T>(s, is_target, rows.focal_alpha, rows.focal_gamma) *
+              (rows.focal_gamma * right * CrossEntropy<T>(s) + s.wrong);
+      slope = LaneOf<T>(0, j) ? Vec<T>{} : slope;
+    }
+    slope = slope * scale;
+    StoreLogits(grad, j, size, is_target ? -slope : slope);
+  }
+}
+
+}  // namespace
+
+template <typename S>
+void RankingLosses(const ConfidenceRows<S>& rows, ComputeType<S> limit,
+                   ComputeType<S>* hardness) {
+  using T = ComputeType<S>;
+  const int64_t size = rows.num_classes;
+  for (int64_t i = 0; i < rows.num_anchors; ++i) {
+    if (rows.classes[i] != 0 || !(hardness[i] >= limit)) {
+      hardness[i] = T(-1);
+      continue;
+    }
+    const S* row = rows.logits + i * size;
+    const int64_t available = rows.available - i * size;
+    hardness[i] = rows.loss == ConfidenceLoss::kSoftmax
+                      ? OddsAgainstBackground(row, size, available)
+                      : SigmoidLoss(rows, row, available, 0);
+  }
+}
+
+template <typename S>
+double ConfidenceSum(const ConfidenceRows<S>& rows, bool* valid) {
+  const int64_t size = rows.num_classes;
+  double sum = 0;
+  ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
+    const int64_t target = rows.classes[i];
+    if (target >= size) {
+      *valid = false;
+      return;
+    }
+    const S* row = rows.logits + i * size;
+    const int64_t available = rows.available - i * size;
+    sum += rows.loss == ConfidenceLoss::kSoftmax
+               ? SoftmaxLoss(row, size, available, target)
+               : SigmoidLoss(rows, row, available, target);
+  });
+  return sum;
+}
+
+template <typename S>
+void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
+                    bool stream, S* grad) {
+  const int64_t size = rows.num_classes;
+  const auto fill = [&](int64_t begin, int64_t end)
+                        __attribute__((always_inline)) {
+    auto* from = reinterpret_cast<char*>(grad + begin * size);
+    auto* to = reinterpret_cast<char*>(grad + end * size);
+    if (stream) {
+      StreamZeros(from, to);
+    } else {
+      memset(from, 0, static_cast<size_t>(to - from));
+    }
+  };
+  int64_t written = 0;
+  ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
+    if (rows.classes[i] >= size) return;
+    fill(written, i);
+    RowGrad(rows, rows.logits + i * size, rows.available - i * size,
+            rows.classes[i], scale, grad + i * size);
+    written = i + 1;
+  });
+  fill(written, rows.num_anchors);
+#if defined(__SSE2__)
+  if (stream) _mm_sfence();
+#endif
+}
+
+#define SSDOPS_INSTANTIATE(S)                                                 \
+  template void RankingLosses<S>(const ConfidenceRows<S>&, ComputeType<S>,    \
+                                 ComputeType<S>*);                            \
+  template double ConfidenceSum<S>(const ConfidenceRows<S>&, bool*);          \
+  template void ConfidenceGrad<S>(const ConfidenceRows<S>&, ComputeType<S>,   \
+                                  bool, S*);
+SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
+#undef SSDOPS_INSTANTIATE
+#define SSDOPS_INSTANTIATE(S) \
+  template void EstimateOdds<S>(const ConfidenceRows<S>&, float*);
+SSDOPS_INSTANTIATE(float)
+SSDOPS_INSTANTIATE(Half)
+SSDOPS_INSTANTIATE(BFloat16)
+#undef SSDOPS_INSTANTIATE
+
+}  // namespace SSDOPS_ISA
+}  // namespace ssdops

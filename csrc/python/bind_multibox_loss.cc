@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <optional>
+
+#include "bind_box_coding.h"
+#include "bindings.h"
+#include "ssdops/multibox_loss.h"
+
+namespace ssdops::python {
+namespace {
+
+template <typename Value>
+struct Named {
+  const char* name;
+  Value value;
+};
+
+constexpr Named<ConfidenceLoss> kConfidenceLosses[] = {
+    {"softmax", ConfidenceLoss::kSoftmax},
+    {"sigmoid", ConfidenceLoss::kSigmoid},
+    {"sigmoid_focal", ConfidenceLoss::kSigmoidFocal}};
+constexpr Named<LocalizationLoss> kLocalizationLosses[] = {
+    {"smooth_l1", LocalizationLoss::kSmoothL1},
+    {"l2", LocalizationLoss::kL2},
+    {"giou", LocalizationLoss::kGiou},
+    {"diou", LocalizationLoss::kDiou},
+    {"ciou", LocalizationLoss::kCiou}};
+
+template <typename Value, size_t kCount>
+Value ValueOf(const char* argument, const Named<Value> (&values)[kCount],
+              const std::string& name) {
+  std::string expected;
+  for (const Named<Value>& value : values) {
+    if (name == value.name) return value.value;
+    expected += (expected.empty() ? "'" : ", '") + std::string(value.name) + "'";
+  }
+  throw py::value_error(std::string(argument) + " must be one of " + expected +
+                        ", got '" + name + "'");
+}
+
+// The arrays of a call and what they were checked for.
+struct Arguments {
+  const py::array& logits;
+  const py::array& offsets;
+  const py::array& target_classes;
+  const py::array& target_offsets;
+  const py::object& anchors;
+};
+
+MultiboxLossShape CheckArrays(const Arguments& arrays,
+                              LocalizationLoss localization) {
+  const py::array& logits = arrays.logits;
+  if (!HasShape(logits, {kAny, kAny, kAny}) || logits.shape(2) < 1) {
+    ThrowShape("logits", "[B, A, C] with at least one class", logits);
+  }
+  const MultiboxLossShape shape = {logits.shape(0), logits.shape(1),
+                                   logits.shape(2)};
+  if (!HasShape(arrays.offsets, {shape.batch, shape.num_anchors, 4})) {
+    ThrowShape("offsets", "[B, A, 4] of logits", arrays.offsets);
+  }
+  if (!HasShape(arrays.target_classes, {shape.batch, shape.num_anchors})) {
+    ThrowShape("target_classes", "[B, A] of logits", arrays.target_classes);
+  }
+  if (!HasShape(arrays.target_offsets, {shape.batch, shape.num_anchors, 4})) {
+    ThrowShape("target_offsets", "[B, A, 4] of logits", arrays.target_offsets);
+  }
+  const bool on_boxes = localization != LocalizationLoss::kSmoothL1 &&
+                        localization != LocalizationLoss::kL2;
+  if (on_boxes && arrays.anchors.is_none()) {
+    throw py::value_error("anchors must be given for this localization_loss");
+  }
+  if (!arrays.anchors.is_none()) {
+    const auto anchors = py::cast<py::array>(arrays.anchors);
+    if (!HasShape(anchors, {shape.num_anchors, 4})) {
+      ThrowShape("anchors", "[A, 4] of logits", anchors);
+    }
+  }
+  return shape;
+}
+
+py::tuple Call(const py::array& logits, const py::array& offsets,
+               const py::array& target_classes, const py::array& target_offsets,
+               const py::object& anchors, const Variances& variances,
+               double negative_ratio, double localization_weight,
+               const std::string& confidence_loss,
+               const std::string& localization_loss,
+               std::optional<double> normalizer, double focal_alpha,
+               double focal_gamma, const std::array<double, 3>& grad_losses,
+               const py::object& out, int num_threads) {
+  constexpr double kMax = std::numeric_limits<double>::max();
+  MultiboxLossOptions options = {};
+  options.confidence =
+      ValueOf("confidence_loss", kConfidenceLosses, confidence_loss);
+  options.localization =
+      ValueOf("localization_loss", kLocalizationLosses, localization_loss);
+  options.negative_ratio =
+      InRange("negative_ratio", negative_ratio, 0, kMax, "[0, infinity)");
+  options.localization_weight = InRange(
+      "localization_weight", localization_weight, -kMax, kMax, "finite");
+  options.focal_alpha = InRange("focal_alpha", focal_alpha, 0, 1, "[0, 1]");
+  options.focal_gamma =
+      InRange("focal_gamma", focal_gamma, 0, kMax, "[0, infinity)");
+  std::copy(variances.begin(), variances.end(), options.variances);
+  options.has_normalizer = normalizer.has_value();
+  if (normalizer.has_value()) {
+    options.normalizer =
+        InRange("normalizer", *normalizer, 0, kMax, "[0, infinity)");
+  }
+  const Arguments arrays = {logits, offsets, target_classes, target_offsets,
+                            anchors};
+  const MultiboxLossShape shape = CheckArrays(arrays, options.localization);
+  const ThreadedFor parallel_for(num_threads);
+  return DispatchFloat("logits", logits, [&](auto zero) -> py::tuple {
+    using S = decltype(zero);
+    using T = ComputeType<S>;
+    const auto logit_data = Input<S>("logits", logits);
+    const auto offset_data = Input<S>("offsets", offsets);
+    const auto class_data = Input<int32_t>("target_classes", target_classes);
+    const auto target_data = Input<S>("target_offsets", target_offsets);
+    std::optional<TypedArray<S>> anchor_data;
+    if (!anchors.is_none()) {
+      anchor_data = Input<S>("anchors", py::cast<py::array>(anchors));
+    }
+    const MultiboxLossInput<S> input = {
+        logit_data.data(), offset_data.data(), class_data.data(),
+        target_data.data(), anchor_data ? anchor_data->data() : nullptr};
+    const py::ssize_t batch = shape.batch, rows = shape.num_anchors;
+    const py::ssize_t classes = shape.num_classes;
+    auto losses = Output<T>("losses", {4}, OutputElement(out, 0, 4));
+    auto mined = Output<bool>("mined", {batch, rows}, OutputElement(out, 1, 4));
+    auto grad_logits = Output<S>("grad_logits", {batch, rows, classes},
+                                 OutputElement(out, 2, 4));
+    auto grad_offsets =
+        Output<S>("grad_offsets", {batch, rows, 4}, OutputElement(out, 3, 4));
+    T* scalars = losses.mutable_data();
+    bool* chosen = mined.mutable_data();
+    S* by_logits = grad_logits.mutable_data();
+    S* by_offsets = grad_offsets.mutable_data();
+    const T grads[3] = {static_cast<T>(grad_losses[0]),
+                        static_cast<T>(grad_losses[1]),
+                        static_cast<T>(grad_losses[2])};
+    bool valid = false;
+    {
+      py::gil_scoped_release release;
+      const Workspace workspace(MultiboxLossWorkspaceBytes<S>(
+          shape, parallel_for.num_workers()));
+      valid = MultiboxLoss<S>(input, shape, options,
+                              {scalars, scalars + 1, scalars + 2, scalars + 3,
+                               chosen},
+                              workspace.data(), parallel_for);
+      MultiboxLossGrad<S>(input, shape, options, grads, scalars[3], chosen,
+                          by_logits, by_offsets, parallel_for);
+    }
+    if (!valid) {
+      throw py::value_error("target_classes must be below the " +
+                            std::to_string(classes) +
+                            " classes of the logits, and one is not");
+    }
+    return py::make_tuple(losses, mined, grad_logits, grad_offsets);
+  });
+}
+
+}  // namespace
+
+void BindMultiboxLoss(py::module_& module) {
+  module.def("multibox_loss", &Call, py::arg("logits"), py::arg("offsets"),
+             py::arg("target_classes"), py::arg("target_offsets"),
+             py::kw_only(), py::arg("anchors") = py::none(),
+             py::arg("variances") = kVariances, py::arg("negative_ratio") = 3.0,
+             py::arg("localization_weight") = 1.0,
+             py::arg("confidence_loss") = "softmax",
+             py::arg("localization_loss") = "smooth_l1",
+             py::arg("normalizer") = py::none(), py::arg("focal_alpha") = 0.25,
+             py::arg("focal_gamma") = 2.0,
+             py::arg("grad_losses") = std::array<double, 3>{1, 0, 0},
+             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+}
+
+}  // namespace ssdops::python
