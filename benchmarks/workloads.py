@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssdops import encode_boxes
 from ssdops.anchors import ssd300_voc
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ def detection(kind: str, batch: int, num_classes: int) -> Workload:
     """
     images = [_head_outputs(kind, i, num_classes) for i in range(batch)]
     boxes = np.stack([image[0] for image in images])
-    scores = np.stack([image[1] for image in images])
+    scores = _softmax(np.stack([image[1] for image in images]))
     rows = batch * 200
     candidates = np.minimum((scores[..., 1:] > 0.01).sum(1), 400).sum()
     return Workload(
@@ -78,6 +79,25 @@ def detection(kind: str, batch: int, num_classes: int) -> Workload:
 
 
 @functools.cache
+def head_outputs(kind: str, batch: int, num_classes: int) -> Workload:
+    """The same as `detection` before softmax and decoding: logits and offsets."""
+    images = [_head_outputs(kind, i, num_classes) for i in range(batch)]
+    boxes = np.stack([image[0] for image in images])
+    logits = np.stack([image[1] for image in images])
+    offsets = np.asarray(encode_boxes(boxes.astype(np.float32), anchors()))
+    rows = batch * 200
+    return Workload(
+        name=f"{kind}-b{batch}-c{num_classes}",
+        description=f"SSD300, {kind} logits, {batch} images, {num_classes} classes",
+        inputs=(logits, offsets, anchors()),
+        bytes_moved=logits.nbytes + rows * 28 + batch * 4,
+        # One difference and one comparison per logit: most rows need no exponential.
+        operations=2 * logits.size,
+        reference=batch == 1,
+    )
+
+
+@functools.cache
 def matching(batch: int, largest: int, padded: int) -> Workload:
     """Ground truth of a training batch against the anchors of SSD300.
 
@@ -86,13 +106,7 @@ def matching(batch: int, largest: int, padded: int) -> Workload:
         largest: objects per image are 1 to this many.
         padded: rows that they are padded to.
     """
-    boxes = np.zeros((batch, padded, 4), np.float32)
-    labels = np.zeros((batch, padded), np.int32)
-    for i in range(batch):
-        rng = np.random.default_rng([3, i, largest])
-        count = int(rng.integers(1, largest + 1))
-        boxes[i, :count] = _objects(rng, count)
-        labels[i, :count] = rng.integers(1, 21, count)
+    boxes, labels = _ground_truth(batch, 1, largest, padded)
     num_anchors = len(anchors())
     real = int((labels > 0).sum())
     return Workload(
@@ -103,6 +117,32 @@ def matching(batch: int, largest: int, padded: int) -> Workload:
         + boxes.nbytes
         + labels.nbytes
         + batch * num_anchors * 8,
+        operations=real * num_anchors * OPERATIONS_PER_IOU,
+        reference=batch <= 2,
+    )
+
+
+@functools.cache
+def assignment(batch: int, smallest: int, largest: int, padded: int) -> Workload:
+    """Targets of a training batch for the anchors of SSD300.
+
+    Args:
+        batch: images.
+        smallest: objects per image, at least.
+        largest: at most.
+        padded: rows that they are padded to.
+    """
+    boxes, labels = _ground_truth(batch, smallest, largest, padded)
+    num_anchors = len(anchors())
+    real = int((labels > 0).sum())
+    return Workload(
+        name=f"b{batch}-g{smallest}to{largest}-p{padded}",
+        description=f"{batch} images, {smallest} to {largest} objects of {padded} rows",
+        inputs=(anchors(), boxes, labels),
+        bytes_moved=anchors().nbytes
+        + boxes.nbytes
+        + labels.nbytes
+        + batch * num_anchors * 28,
         operations=real * num_anchors * OPERATIONS_PER_IOU,
         reference=batch <= 2,
     )
@@ -167,6 +207,20 @@ def decoding(batch: int) -> Workload:
     )
 
 
+def _ground_truth(
+    batch: int, smallest: int, largest: int, padded: int
+) -> tuple[Array, Array]:
+    """Boxes `[batch, padded, 4]` and labels `[batch, padded]`."""
+    boxes = np.zeros((batch, padded, 4), np.float32)
+    labels = np.zeros((batch, padded), np.int32)
+    for i in range(batch):
+        rng = np.random.default_rng([3, i, largest])
+        count = int(rng.integers(smallest, largest + 1))
+        boxes[i, :count] = _objects(rng, count)
+        labels[i, :count] = rng.integers(1, 21, count)
+    return boxes, labels
+
+
 def _objects(rng: np.random.Generator, count: int) -> Array:
     """Boxes `[count, 4]` inside the image with sides of 5 to 80 percent."""
     side = np.exp(rng.uniform(np.log(0.06), np.log(0.7), count))
@@ -189,7 +243,7 @@ def _shifted(rng: np.random.Generator, *lead: int) -> Array:
 
 
 def _head_outputs(kind: str, image: int, num_classes: int) -> tuple[Array, Array]:
-    """Boxes `[8732, 4]` and softmax scores `[8732, num_classes]` of one image."""
+    """Boxes `[8732, 4]` and logits `[8732, num_classes]` of one image."""
     rng = np.random.default_rng([1, image, num_classes, kind == "dense"])
     boxes = _shifted(rng)
     logits = rng.normal(0, 0.5, (len(boxes), num_classes))
@@ -206,9 +260,13 @@ def _head_outputs(kind: str, image: int, num_classes: int) -> tuple[Array, Array
         logits[:, 0] += 7
         logits[near, labels[best[near]]] += np.clip(certainty + 4, 0, 12)
         logits[near, 0] -= np.clip(certainty, 0, 6)
+    return boxes, logits.astype(np.float32)
+
+
+def _softmax(logits: Array) -> Array:
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     scores = exponentials / exponentials.sum(-1, keepdims=True)
-    return boxes, scores.astype(np.float32)
+    return scores.astype(np.float32)
 
 
 def _iou(a: Array, b: Array) -> Array:

@@ -19,13 +19,17 @@ except PackageNotFoundError:  # a source folder that was never installed
 # Public name -> module that defines it.
 _HOME = {
     "AnchorMatches": "ssdops.ops",
+    "DetectResult": "ssdops.ops",
     "Detections": "ssdops.ops",
     "DetectionsWithAnchors": "ssdops.ops",
     "NativeUnavailableError": "ssdops._loader",
     "NativeUnavailableWarning": "ssdops._loader",
+    "Targets": "ssdops.ops",
+    "assign_targets": "ssdops.ops",
     "batched_nms": "ssdops.ops",
     "box_iou": "ssdops.ops",
     "decode_boxes": "ssdops.ops",
+    "detect": "ssdops.ops",
     "encode_boxes": "ssdops.ops",
     "implementation": "ssdops._implementation",
     "match_anchors": "ssdops.ops",
@@ -44,17 +48,21 @@ _SUBMODULES = (
 
 __all__ = [
     "AnchorMatches",
+    "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
     "NativeUnavailableError",
     "NativeUnavailableWarning",
+    "Targets",
     "__version__",
     "anchors",
+    "assign_targets",
     "batched_nms",
     "box_iou",
     "boxes",
     "data",
     "decode_boxes",
+    "detect",
     "encode_boxes",
     "evaluation",
     "implementation",
@@ -84,9 +92,13 @@ if TYPE_CHECKING:
         AnchorMatches,
         Detections,
         DetectionsWithAnchors,
+        DetectResult,
+        Targets,
+        assign_targets,
         batched_nms,
         box_iou,
         decode_boxes,
+        detect,
         encode_boxes,
         match_anchors,
     )
@@ -94,10 +106,13 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _SUBMODULES:
-        return importlib.import_module(f"ssdops.{name}")
-    raise AttributeError(f"module 'ssdops' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"ssdops.{name}")
+    else:
+        raise AttributeError(f"module 'ssdops' has no attribute {name!r}")
+    globals()[name] = value  # the next access is an ordinary one
+    return value
 
 
 def __dir__() -> list[str]:

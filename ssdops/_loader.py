@@ -27,13 +27,14 @@ _FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "box_iou": ("ssdops_box_iou", "ssdops_box_iou_grad"),
     "match_anchors": ("ssdops_match_anchors",),
+    "assign_targets": ("ssdops_assign_targets",),
     "encode_boxes": ("ssdops_encode_boxes", "ssdops_encode_boxes_grad"),
     "decode_boxes": ("ssdops_decode_boxes", "ssdops_decode_boxes_grad"),
     "batched_nms": ("ssdops_batched_nms",),
+    "detect": ("ssdops_detect",),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    op: {"CPU": _FLOATS if op == "box_iou" else _FLOATS[2:], "GPU": ()}
-    for op in NATIVE_OPS
+    op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS
 }
 
 

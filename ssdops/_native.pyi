@@ -15,6 +15,22 @@ from numpy.typing import NDArray
 def active_isa() -> str:
     """Name of the instruction set that the kernels use."""
 
+def assign_targets(
+    anchors: NDArray[Any],
+    gt_boxes: NDArray[Any],
+    gt_labels: NDArray[np.int32],
+    *,
+    iou_threshold: float = ...,
+    negative_threshold: float = ...,
+    ignore_threshold: float = ...,
+    bipartite_only: bool = ...,
+    ignore_cross_boundary: bool = ...,
+    variances: Sequence[float] = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int32], NDArray[Any]]:
+    """Classes, offsets, ground truth and IoU of every anchor."""
+
 def atan(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The arctangent that CIoU uses, element by element."""
 
@@ -22,6 +38,10 @@ def batched_nms(
     boxes: NDArray[Any],
     scores: NDArray[Any],
     *,
+    method: str = ...,
+    criterion: str = ...,
+    sigma: float = ...,
+    class_agnostic: bool = ...,
     score_threshold: float = ...,
     iou_threshold: float = ...,
     pre_nms_top_k: int = ...,
@@ -36,7 +56,7 @@ def batched_nms(
     NDArray[np.int32],
     NDArray[np.int32],
 ]:
-    """Greedy suppression per class; -1 stands for no limit and no background."""
+    """Non-maximum suppression; -1 stands for no limit and no background."""
 
 def box_iou(
     boxes_a: NDArray[Any],
@@ -81,6 +101,34 @@ def decode_boxes_grad(
     num_threads: int = ...,
 ) -> NDArray[Any]:
     """Gradient of `decode_boxes` with respect to the offsets."""
+
+def detect(
+    logits: NDArray[Any],
+    offsets: NDArray[Any],
+    anchors: NDArray[Any],
+    *,
+    score_limits: Sequence[float],
+    score_activation: str = ...,
+    variances: Sequence[float] = ...,
+    clip: bool = ...,
+    criterion: str = ...,
+    iou_threshold: float = ...,
+    eta: float = ...,
+    class_agnostic: bool = ...,
+    pre_nms_top_k: int = ...,
+    max_detections: int = ...,
+    return_class_probabilities: bool = ...,
+    out: tuple[NDArray[Any], ...] | None = ...,
+    num_threads: int = ...,
+) -> tuple[
+    NDArray[Any],
+    NDArray[Any],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[Any],
+]:
+    """Detections of logits and offsets; an infinite limit leaves a class out."""
 
 def encode_boxes(
     boxes: NDArray[Any],

@@ -8,11 +8,25 @@
 namespace ssdops::python {
 namespace {
 
+// The enumerator with this name.
+template <typename Enum, size_t count>
+Enum EnumOf(const char* argument, const std::string& name,
+            const char* const (&names)[count]) {
+  std::string expected;
+  for (size_t i = 0; i < count; ++i) {
+    if (name == names[i]) return static_cast<Enum>(i);
+    expected += (i == 0 ? "" : ", ") + std::string(names[i]);
+  }
+  throw py::value_error(std::string(argument) + " must be one of " + expected +
+                        ", got " + name);
+}
+
 py::tuple Call(const py::array& boxes, const py::array& scores,
-               double score_threshold, double iou_threshold,
-               int64_t pre_nms_top_k, int64_t max_detections,
-               int64_t background_class, const py::object& out,
-               int num_threads) {
+               const std::string& method, const std::string& criterion,
+               double sigma, bool class_agnostic, double score_threshold,
+               double iou_threshold, int64_t pre_nms_top_k,
+               int64_t max_detections, int64_t background_class,
+               const py::object& out, int num_threads) {
   if (!HasShape(boxes, {kAny, kAny, 4})) {
     ThrowShape("boxes", "[B, A, 4]", boxes);
   }
@@ -23,10 +37,16 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
                                  scores.shape(2)};
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const BatchedNmsOptions options = {
+      EnumOf<NmsMethod>("method", method, kNmsMethodNames),
+      EnumOf<NmsCriterion>("criterion", criterion, kNmsCriterionNames),
+      InRange("sigma", sigma, kMinNmsSigma, kMaxNmsSigma, "[1e-6, 1e6]"),
+      class_agnostic,
       InRange("score_threshold", score_threshold, -kInfinity, kInfinity,
               "[-inf, inf]"),
-      InRange("iou_threshold", iou_threshold, 0, 1, "[0, 1]"), pre_nms_top_k,
-      max_detections, background_class};
+      InRange("iou_threshold", iou_threshold, 0, 1, "[0, 1]"),
+      pre_nms_top_k,
+      max_detections,
+      background_class};
   if (pre_nms_top_k == 0 || pre_nms_top_k < -1) {
     throw py::value_error("pre_nms_top_k must be -1 or at least 1, got " +
                           std::to_string(pre_nms_top_k));
@@ -40,7 +60,7 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
                           std::to_string(background_class));
   }
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble("boxes", boxes, [&](auto zero) -> py::tuple {
+  return DispatchFloat("boxes", boxes, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
     const auto box_data = Input<T>("boxes", boxes);
     const auto score_data = Input<T>("scores", scores);
@@ -75,10 +95,13 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
 
 void BindBatchedNms(py::module_& module) {
   module.def("batched_nms", &Call, py::arg("boxes"), py::arg("scores"),
-             py::kw_only(), py::arg("score_threshold") = 0.01,
-             py::arg("iou_threshold") = 0.45, py::arg("pre_nms_top_k") = 400,
-             py::arg("max_detections") = 200, py::arg("background_class") = 0,
-             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+             py::kw_only(), py::arg("method") = "greedy",
+             py::arg("criterion") = "iou", py::arg("sigma") = 0.5,
+             py::arg("class_agnostic") = false,
+             py::arg("score_threshold") = 0.01, py::arg("iou_threshold") = 0.45,
+             py::arg("pre_nms_top_k") = 400, py::arg("max_detections") = 200,
+             py::arg("background_class") = 0, py::arg("out") = py::none(),
+             py::arg("num_threads") = 1);
 }
 
 }  // namespace ssdops::python

@@ -14,6 +14,16 @@ using Variances = std::array<double, 4>;
 
 constexpr Variances kVariances = {0.1, 0.1, 0.2, 0.2};
 
+inline void CheckVariances(const Variances& variances) {
+  for (const double variance : variances) {
+    if (!(variance > 0 && std::isfinite(variance))) {
+      throw py::value_error(
+          "variances must be 4 positive finite numbers, got " +
+          std::string(py::str(py::float_(variance))));
+    }
+  }
+}
+
 // Checked sizes: every coded array is [..., A, 4] for anchors [A, 4].
 struct BoxCodingShape {
   int64_t batch;
@@ -33,13 +43,7 @@ inline BoxCodingShape CheckBoxCoding(const char* name, const py::array& coded,
     ThrowShape(name, "[..., " + count + ", 4] for " + count + " anchors",
                coded);
   }
-  for (const double variance : variances) {
-    if (!(variance > 0 && std::isfinite(variance))) {
-      throw py::value_error(
-          "variances must be 4 positive finite numbers, got " +
-          std::string(py::str(py::float_(variance))));
-    }
-  }
+  CheckVariances(variances);
   BoxCodingShape shape;
   shape.num_anchors = num_anchors;
   shape.batch = num_anchors == 0 ? 0 : coded.size() / 4 / num_anchors;
@@ -62,11 +66,11 @@ py::array CallBoxCoding(const char* input_name, const char* output_name,
   const BoxCodingShape shape =
       CheckBoxCoding(input_name, input, anchors, variances);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(input_name, input, [&](auto zero) -> py::array {
+  return DispatchFloat(input_name, input, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
-    const std::array<T, 4> scale = CastVariances<T>(variances);
+    const auto scale = CastVariances<ComputeType<T>>(variances);
     auto output = Output<T>(output_name, shape.sizes, out);
     T* data = output.mutable_data();
     {
@@ -93,12 +97,12 @@ py::array CallBoxCodingGrad(const char* grad_name, const char* input_name,
     ThrowShape(grad_name, ShapeText(input), grad);
   }
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(grad_name, grad, [&](auto zero) -> py::array {
+  return DispatchFloat(grad_name, grad, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const auto grad_data = Input<T>(grad_name, grad);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
-    const std::array<T, 4> scale = CastVariances<T>(variances);
+    const auto scale = CastVariances<ComputeType<T>>(variances);
     auto output = Output<T>(output_name, shape.sizes, out);
     T* data = output.mutable_data();
     {

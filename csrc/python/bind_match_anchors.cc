@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "bind_matching.h"
 #include "bindings.h"
-#include "numpy_support.h"
-#include "ssdops/match_anchors.h"
 
 namespace ssdops::python {
 namespace {
@@ -11,45 +10,33 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
                double negative_threshold, double ignore_threshold,
                bool bipartite_only, bool ignore_cross_boundary,
                const py::object& out, int num_threads) {
-  if (!HasShape(anchors, {kAny, 4})) ThrowShape("anchors", "[A, 4]", anchors);
-  if (!HasShape(gt_boxes, {kAny, kAny, 4})) {
-    ThrowShape("gt_boxes", "[B, G, 4]", gt_boxes);
-  }
-  const MatchAnchorsShape shape = {gt_boxes.shape(0), anchors.shape(0),
-                                   gt_boxes.shape(1)};
-  if (!HasShape(gt_labels, {shape.batch, shape.num_gt})) {
-    ThrowShape("gt_labels", "[B, G] of gt_boxes", gt_labels);
-  }
-  const MatchAnchorsOptions options = {
-      InRange("iou_threshold", iou_threshold, 0, 1, "[0, 1]"),
-      InRange("negative_threshold", negative_threshold, 0, iou_threshold,
-              "[0, iou_threshold]"),
-      InRange("ignore_threshold", ignore_threshold, 0, 1, "[0, 1]"),
-      bipartite_only, ignore_cross_boundary};
+  const MatchAnchorsShape shape = CheckMatching(anchors, gt_boxes, gt_labels);
+  const MatchAnchorsOptions options =
+      CheckMatchingOptions(iou_threshold, negative_threshold, ignore_threshold,
+                           bipartite_only, ignore_cross_boundary);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchSingleOrDouble(
-      "anchors", anchors, [&](auto zero) -> py::tuple {
-        using T = decltype(zero);
-        const auto anchor_data = Input<T>("anchors", anchors);
-        const auto box_data = Input<T>("gt_boxes", gt_boxes);
-        const auto label_data = Input<int32_t>("gt_labels", gt_labels);
-        const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
-        auto matched_gt =
-            Output<int32_t>("matched_gt", sizes, OutputElement(out, 0, 2));
-        auto matched_iou =
-            Output<T>("matched_iou", sizes, OutputElement(out, 1, 2));
-        int32_t* gt_out = matched_gt.mutable_data();
-        T* iou_out = matched_iou.mutable_data();
-        {
-          py::gil_scoped_release release;
-          const Workspace workspace(
-              MatchAnchorsWorkspaceBytes<T>(shape, parallel_for.num_workers()));
-          MatchAnchors(anchor_data.data(), box_data.data(), label_data.data(),
-                       shape, options, gt_out, iou_out, workspace.data(),
-                       parallel_for);
-        }
-        return py::make_tuple(matched_gt, matched_iou);
-      });
+  return DispatchFloat("anchors", anchors, [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const auto anchor_data = Input<T>("anchors", anchors);
+    const auto box_data = Input<T>("gt_boxes", gt_boxes);
+    const auto label_data = Input<int32_t>("gt_labels", gt_labels);
+    const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
+    auto matched_gt =
+        Output<int32_t>("matched_gt", sizes, OutputElement(out, 0, 2));
+    auto matched_iou =
+        Output<T>("matched_iou", sizes, OutputElement(out, 1, 2));
+    int32_t* gt_out = matched_gt.mutable_data();
+    T* iou_out = matched_iou.mutable_data();
+    {
+      py::gil_scoped_release release;
+      const Workspace workspace(
+          MatchAnchorsWorkspaceBytes<T>(shape, parallel_for.num_workers()));
+      MatchAnchors(anchor_data.data(), box_data.data(), label_data.data(),
+                   shape, options, gt_out, iou_out, workspace.data(),
+                   parallel_for);
+    }
+    return py::make_tuple(matched_gt, matched_iou);
+  });
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 namespace ssdops::python {
 
 // One per op, each in bind_<op>.cc.
+void BindAssignTargets(pybind11::module_& module);
 void BindBatchedNms(pybind11::module_& module);
 void BindBoxIou(pybind11::module_& module);
 void BindDecodeBoxes(pybind11::module_& module);
+void BindDetect(pybind11::module_& module);
 void BindEncodeBoxes(pybind11::module_& module);
 void BindMatchAnchors(pybind11::module_& module);
 

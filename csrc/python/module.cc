@@ -50,9 +50,11 @@ PYBIND11_MODULE(_native, module) {
   namespace py = ssdops::python::py;
 
   module.doc() = "The CPU kernels of ssdops on NumPy arrays.";
+  ssdops::python::BindAssignTargets(module);
   ssdops::python::BindBatchedNms(module);
   ssdops::python::BindBoxIou(module);
   ssdops::python::BindDecodeBoxes(module);
+  ssdops::python::BindDetect(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
   module.def(

@@ -146,16 +146,6 @@ auto DispatchFloat(const char* name, const py::array& array,
       " must have dtype float16, bfloat16, float32 or float64, got " + dtype);
 }
 
-// For kernels without half types.
-template <typename Function>
-auto DispatchSingleOrDouble(const char* name, const py::array& array,
-                            const Function& function) {
-  const std::string dtype = DtypeName(array.dtype());
-  if (dtype == "float32") return function(float{});
-  if (dtype == "float64") return function(double{});
-  throw py::value_error(std::string(name) +
-                        " must have dtype float32 or float64, got " + dtype);
-}
 
 // A C-contiguous array whose dtype is that of T.
 template <typename T>
@@ -214,6 +204,16 @@ inline py::object OutputElement(const py::object& out, size_t index,
                           " arrays, got " + std::to_string(items.size()));
   }
   return items[index];
+}
+
+// Candidates of an image, one per anchor and class, are counted in 32 bits.
+inline void CheckCandidates(int64_t num_anchors, int64_t num_classes) {
+  if (num_anchors > 0 && num_classes > 0xffffffff / num_anchors) {
+    throw py::value_error(
+        "an image must have fewer than 4294967296 scores, got " +
+        std::to_string(num_anchors) + " anchors with " +
+        std::to_string(num_classes) + " classes");
+  }
 }
 
 inline double InRange(const char* name, double value, double low, double high,

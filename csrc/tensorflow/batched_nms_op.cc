@@ -20,7 +20,7 @@ absl::Status InferBatchedNms(InferenceContext* c) {
       MergeShape(c, 0, {c->UnknownDim(), c->UnknownDim(), 4}, &boxes));
   TF_RETURN_IF_ERROR(MergeShape(
       c, 1, {c->Dim(boxes, 0), c->Dim(boxes, 1), c->UnknownDim()}, &scores));
-  for (int scalar = 2; scalar < 4; ++scalar) {
+  for (int scalar = 2; scalar < 5; ++scalar) {
     TF_RETURN_IF_ERROR(c->WithRank(c->input(scalar), 0, &unused));
   }
   int64_t max_detections = 0;
@@ -40,23 +40,47 @@ REGISTER_OP("Ssdops>BatchedNms")
     .Input("scores: T")
     .Input("score_threshold: double")
     .Input("iou_threshold: double")
+    .Input("sigma: double")
     .Output("detected_boxes: T")
     .Output("detected_scores: T")
     .Output("detected_classes: int32")
     .Output("num_detections: int32")
     .Output("anchor_indices: int32")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
+    .Attr(
+        "method: {'greedy', 'soft_linear', 'soft_gaussian', 'matrix_linear', "
+        "'matrix_gaussian', 'weighted'}")
+    .Attr("criterion: {'iou', 'diou'}")
+    .Attr("class_agnostic: bool")
     .Attr("pre_nms_top_k: int >= -1")
     .Attr("max_detections: int >= 1")
     .Attr("background_class: int >= -1")
     .SetShapeFn(InferBatchedNms)
-    .Doc(
-        "Greedy suppression per class; see csrc/include/ssdops/batched_nms.h.");
+    .Doc("Non-maximum suppression; see csrc/include/ssdops/batched_nms.h.");
+
+// The enumerator whose name the attribute has; the op definition allows no
+// other.
+template <typename Enum, size_t count>
+absl::Status EnumAttr(OpKernelConstruction* ctx, const char* attr,
+                      const char* const (&names)[count], Enum* value) {
+  std::string name;
+  TF_RETURN_IF_ERROR(ctx->GetAttr(attr, &name));
+  for (size_t i = 0; i < count; ++i) {
+    if (name == names[i]) *value = static_cast<Enum>(i);
+  }
+  return absl::OkStatus();
+}
 
 template <typename T>
 class BatchedNmsOp : public OpKernel {
  public:
   explicit BatchedNmsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx,
+                   EnumAttr(ctx, "method", kNmsMethodNames, &options_.method));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "criterion", kNmsCriterionNames,
+                                 &options_.criterion));
+    OP_REQUIRES_OK(ctx,
+                   ctx->GetAttr("class_agnostic", &options_.class_agnostic));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("pre_nms_top_k", &options_.pre_nms_top_k));
     OP_REQUIRES_OK(ctx,
                    ctx->GetAttr("max_detections", &options_.max_detections));
@@ -74,13 +98,15 @@ class BatchedNmsOp : public OpKernel {
                 WrongShape("scores", "[B, A, C] of boxes", scores));
     const BatchedNmsShape shape = {boxes.dim_size(0), boxes.dim_size(1),
                                    scores.dim_size(2)};
-    OP_REQUIRES_OK(ctx, CheckIndexable("boxes", shape.num_anchors));
+    OP_REQUIRES_OK(ctx, CheckCandidates(shape.num_anchors, shape.num_classes));
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     BatchedNmsOptions options = options_;
     OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 2, "score_threshold", -kInfinity,
                                       kInfinity, &options.score_threshold));
     OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 3, "iou_threshold", 0, 1,
                                       &options.iou_threshold));
+    OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 4, "sigma", kMinNmsSigma,
+                                      kMaxNmsSigma, &options.sigma));
 
     const int64_t rows = options.max_detections;
     Tensor* outputs[5] = {};
@@ -100,15 +126,15 @@ class BatchedNmsOp : public OpKernel {
     void* workspace = nullptr;
     OP_REQUIRES_OK(
         ctx, AllocateWorkspace(ctx,
-                               BatchedNmsWorkspaceBytes<T>(
+                               BatchedNmsWorkspaceBytes<Storage<T>>(
                                    shape, options, parallel_for.num_workers()),
                                &buffer, &workspace));
-    const BatchedNmsOutput<T> output = {
-        outputs[0]->flat<T>().data(), outputs[1]->flat<T>().data(),
+    const BatchedNmsOutput<Storage<T>> output = {
+        Data<T>(outputs[0]), Data<T>(outputs[1]),
         outputs[2]->flat<int32_t>().data(), outputs[3]->flat<int32_t>().data(),
         outputs[4]->flat<int32_t>().data()};
-    BatchedNms(boxes.flat<T>().data(), scores.flat<T>().data(), shape, options,
-               output, workspace, parallel_for);
+    BatchedNms(Data<T>(boxes), Data<T>(scores), shape, options, output,
+               workspace, parallel_for);
   }
 
  private:
@@ -119,8 +145,7 @@ class BatchedNmsOp : public OpKernel {
   REGISTER_KERNEL_BUILDER(                                                 \
       Name("Ssdops>BatchedNms").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
       BatchedNmsOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

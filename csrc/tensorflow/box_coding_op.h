@@ -36,13 +36,30 @@ inline absl::Status InferBoxCoding(
   return absl::OkStatus();
 }
 
+// Validates the variances and rounds them to the compute type.
+template <typename T>
+absl::Status ReadVariances(const tensorflow::Tensor& variances, T* values) {
+  if (!HasShape(variances, {4})) {
+    return WrongShape("variances", "[4]", variances);
+  }
+  for (int k = 0; k < 4; ++k) {
+    const double variance = variances.flat<double>()(k);
+    if (!(variance > 0 && std::isfinite(variance))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "variances must be 4 positive finite numbers, got ", variance));
+    }
+    values[k] = static_cast<T>(variance);
+  }
+  return absl::OkStatus();
+}
+
 // Checked sizes and data of a coding op.
 template <typename T>
 struct BoxCodingInputs {
   int64_t batch;
   int64_t num_anchors;
-  const T* anchors;
-  T variances[4];
+  const Storage<T>* anchors;
+  ComputeType<Storage<T>> variances[4];
 };
 
 // Validates the inputs of a coding op whose tensors have these names.
@@ -55,9 +72,6 @@ absl::Status ReadBoxCodingInputs(tensorflow::OpKernelContext* ctx,
   const tensorflow::Tensor& variances = ctx->input(num_coded + 1);
   if (!HasShape(anchors, {kAny, 4})) {
     return WrongShape("anchors", "[A, 4]", anchors);
-  }
-  if (!HasShape(variances, {4})) {
-    return WrongShape("variances", "[4]", variances);
   }
   int index = 0;
   for (const char* name : names) {
@@ -75,19 +89,12 @@ absl::Status ReadBoxCodingInputs(tensorflow::OpKernelContext* ctx,
                         coded);
     }
   }
-  for (int k = 0; k < 4; ++k) {
-    const double variance = variances.flat<double>()(k);
-    if (!(variance > 0 && std::isfinite(variance))) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "variances must be 4 positive finite numbers, got ", variance));
-    }
-    inputs->variances[k] = static_cast<T>(variance);
-  }
+  TF_RETURN_IF_ERROR(ReadVariances(variances, inputs->variances));
   inputs->num_anchors = anchors.dim_size(0);
   inputs->batch = inputs->num_anchors == 0
                       ? 0
                       : ctx->input(0).NumElements() / 4 / inputs->num_anchors;
-  inputs->anchors = anchors.flat<T>().data();
+  inputs->anchors = Data<T>(anchors);
   return absl::OkStatus();
 }
 

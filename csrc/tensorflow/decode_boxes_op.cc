@@ -16,7 +16,7 @@ REGISTER_OP("Ssdops>DecodeBoxes")
     .Input("anchors: T")
     .Input("variances: double")
     .Output("boxes: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .SetShapeFn(InferBoxCoding)
     .Doc("Boxes from offsets; see csrc/include/ssdops/decode_boxes.h.");
 
@@ -26,7 +26,7 @@ REGISTER_OP("Ssdops>DecodeBoxesGrad")
     .Input("anchors: T")
     .Input("variances: double")
     .Output("grad_offsets: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .SetShapeFn(InferBoxCoding)
     .Doc("Gradient of Ssdops>DecodeBoxes with respect to the offsets.");
 
@@ -41,8 +41,8 @@ class DecodeBoxesOp : public OpKernel {
     const Tensor& offsets = ctx->input(0);
     Tensor* boxes = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, offsets.shape(), &boxes));
-    DecodeBoxes(offsets.flat<T>().data(), inputs.anchors, inputs.variances,
-                inputs.batch, inputs.num_anchors, boxes->flat<T>().data(),
+    DecodeBoxes(Data<T>(offsets), inputs.anchors, inputs.variances,
+                inputs.batch, inputs.num_anchors, Data<T>(boxes),
                 TfParallelFor(ctx));
   }
 };
@@ -61,10 +61,9 @@ class DecodeBoxesGradOp : public OpKernel {
     Tensor* grad_offsets = nullptr;
     OP_REQUIRES_OK(ctx,
                    ctx->allocate_output(0, offsets.shape(), &grad_offsets));
-    DecodeBoxesGrad(grad_boxes.flat<T>().data(), offsets.flat<T>().data(),
-                    inputs.anchors, inputs.variances, inputs.batch,
-                    inputs.num_anchors, grad_offsets->flat<T>().data(),
-                    TfParallelFor(ctx));
+    DecodeBoxesGrad(Data<T>(grad_boxes), Data<T>(offsets), inputs.anchors,
+                    inputs.variances, inputs.batch, inputs.num_anchors,
+                    Data<T>(grad_offsets), TfParallelFor(ctx));
   }
 };
 
@@ -76,8 +75,7 @@ class DecodeBoxesGradOp : public OpKernel {
                               .Device(DEVICE_CPU)                           \
                               .TypeConstraint<T>("T"),                      \
                           DecodeBoxesGradOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

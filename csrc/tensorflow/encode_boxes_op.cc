@@ -16,7 +16,7 @@ REGISTER_OP("Ssdops>EncodeBoxes")
     .Input("anchors: T")
     .Input("variances: double")
     .Output("offsets: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .SetShapeFn(InferBoxCoding)
     .Doc(
         "Offsets of boxes from anchors; see "
@@ -28,7 +28,7 @@ REGISTER_OP("Ssdops>EncodeBoxesGrad")
     .Input("anchors: T")
     .Input("variances: double")
     .Output("grad_boxes: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .SetShapeFn(InferBoxCoding)
     .Doc("Gradient of Ssdops>EncodeBoxes with respect to the boxes.");
 
@@ -43,9 +43,8 @@ class EncodeBoxesOp : public OpKernel {
     const Tensor& boxes = ctx->input(0);
     Tensor* offsets = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &offsets));
-    EncodeBoxes(boxes.flat<T>().data(), inputs.anchors, inputs.variances,
-                inputs.batch, inputs.num_anchors, offsets->flat<T>().data(),
-                TfParallelFor(ctx));
+    EncodeBoxes(Data<T>(boxes), inputs.anchors, inputs.variances, inputs.batch,
+                inputs.num_anchors, Data<T>(offsets), TfParallelFor(ctx));
   }
 };
 
@@ -62,10 +61,9 @@ class EncodeBoxesGradOp : public OpKernel {
     const Tensor& boxes = ctx->input(1);
     Tensor* grad_boxes = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &grad_boxes));
-    EncodeBoxesGrad(grad_offsets.flat<T>().data(), boxes.flat<T>().data(),
-                    inputs.anchors, inputs.variances, inputs.batch,
-                    inputs.num_anchors, grad_boxes->flat<T>().data(),
-                    TfParallelFor(ctx));
+    EncodeBoxesGrad(Data<T>(grad_offsets), Data<T>(boxes), inputs.anchors,
+                    inputs.variances, inputs.batch, inputs.num_anchors,
+                    Data<T>(grad_boxes), TfParallelFor(ctx));
   }
 };
 
@@ -77,8 +75,7 @@ class EncodeBoxesGradOp : public OpKernel {
                               .Device(DEVICE_CPU)                           \
                               .TypeConstraint<T>("T"),                      \
                           EncodeBoxesGradOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "op_support.h"
+#include "matching_op.h"
 #include "ssdops/match_anchors.h"
 
 namespace ssdops {
@@ -15,19 +15,10 @@ using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
 absl::Status InferMatchAnchors(InferenceContext* c) {
-  ShapeHandle anchors, gt_boxes, gt_labels, unused;
-  TF_RETURN_IF_ERROR(MergeShape(c, 0, {c->UnknownDim(), 4}, &anchors));
-  TF_RETURN_IF_ERROR(
-      MergeShape(c, 1, {c->UnknownDim(), c->UnknownDim(), 4}, &gt_boxes));
-  TF_RETURN_IF_ERROR(
-      MergeShape(c, 2, {c->Dim(gt_boxes, 0), c->Dim(gt_boxes, 1)}, &gt_labels));
-  for (int scalar = 3; scalar < 6; ++scalar) {
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(scalar), 0, &unused));
-  }
-  const ShapeHandle output =
-      c->MakeShape({c->Dim(gt_labels, 0), c->Dim(anchors, 0)});
-  c->set_output(0, output);
-  c->set_output(1, output);
+  ShapeHandle per_anchor;
+  TF_RETURN_IF_ERROR(InferMatching(c, &per_anchor));
+  c->set_output(0, per_anchor);
+  c->set_output(1, per_anchor);
   return absl::OkStatus();
 }
 
@@ -40,7 +31,7 @@ REGISTER_OP("Ssdops>MatchAnchors")
     .Input("ignore_threshold: double")
     .Output("matched_gt: int32")
     .Output("matched_iou: T")
-    .Attr("T: {float, double}")
+    .Attr(SSDOPS_FLOAT_TYPES)
     .Attr("bipartite_only: bool")
     .Attr("ignore_cross_boundary: bool")
     .SetShapeFn(InferMatchAnchors)
@@ -52,35 +43,16 @@ template <typename T>
 class MatchAnchorsOp : public OpKernel {
  public:
   explicit MatchAnchorsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    OP_REQUIRES_OK(ctx,
-                   ctx->GetAttr("bipartite_only", &options_.bipartite_only));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("ignore_cross_boundary",
-                                     &options_.ignore_cross_boundary));
+    OP_REQUIRES_OK(ctx, ReadMatchingAttributes(ctx, &options_));
   }
 
   void Compute(OpKernelContext* ctx) override {
     const Tensor& anchors = ctx->input(0);
     const Tensor& gt_boxes = ctx->input(1);
     const Tensor& gt_labels = ctx->input(2);
-    OP_REQUIRES(ctx, HasShape(anchors, {kAny, 4}),
-                WrongShape("anchors", "[A, 4]", anchors));
-    OP_REQUIRES(ctx, HasShape(gt_boxes, {kAny, kAny, 4}),
-                WrongShape("gt_boxes", "[B, G, 4]", gt_boxes));
-    OP_REQUIRES(
-        ctx, HasShape(gt_labels, {gt_boxes.dim_size(0), gt_boxes.dim_size(1)}),
-        WrongShape("gt_labels", "[B, G] of gt_boxes", gt_labels));
-    const MatchAnchorsShape shape = {gt_boxes.dim_size(0), anchors.dim_size(0),
-                                     gt_boxes.dim_size(1)};
-    OP_REQUIRES_OK(ctx, CheckIndexable("anchors", shape.num_anchors));
-    OP_REQUIRES_OK(ctx, CheckIndexable("gt_boxes", shape.num_gt));
+    MatchAnchorsShape shape;
     MatchAnchorsOptions options = options_;
-    OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 3, "iou_threshold", 0, 1,
-                                      &options.iou_threshold));
-    OP_REQUIRES_OK(
-        ctx, ScalarInRange(ctx, 4, "negative_threshold", 0,
-                           options.iou_threshold, &options.negative_threshold));
-    OP_REQUIRES_OK(ctx, ScalarInRange(ctx, 5, "ignore_threshold", 0, 1,
-                                      &options.ignore_threshold));
+    OP_REQUIRES_OK(ctx, ReadMatchingInputs(ctx, &shape, &options));
 
     const TensorShape output_shape({shape.batch, shape.num_anchors});
     Tensor* matched_gt = nullptr;
@@ -94,13 +66,13 @@ class MatchAnchorsOp : public OpKernel {
     void* workspace = nullptr;
     OP_REQUIRES_OK(ctx,
                    AllocateWorkspace(ctx,
-                                     MatchAnchorsWorkspaceBytes<T>(
+                                     MatchAnchorsWorkspaceBytes<Storage<T>>(
                                          shape, parallel_for.num_workers()),
                                      &buffer, &workspace));
-    MatchAnchors(anchors.flat<T>().data(), gt_boxes.flat<T>().data(),
+    MatchAnchors(Data<T>(anchors), Data<T>(gt_boxes),
                  gt_labels.flat<int32_t>().data(), shape, options,
-                 matched_gt->flat<int32_t>().data(),
-                 matched_iou->flat<T>().data(), workspace, parallel_for);
+                 matched_gt->flat<int32_t>().data(), Data<T>(matched_iou),
+                 workspace, parallel_for);
   }
 
  private:
@@ -111,8 +83,7 @@ class MatchAnchorsOp : public OpKernel {
   REGISTER_KERNEL_BUILDER(                                                   \
       Name("Ssdops>MatchAnchors").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
       MatchAnchorsOp<T>);
-SSDOPS_REGISTER(float)
-SSDOPS_REGISTER(double)
+SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 
 }  // namespace

@@ -5,6 +5,7 @@
 // What the thin op kernels share: TensorFlow's threads as a ParallelFor, its
 // allocator as a workspace, and the run-time argument checks.
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <limits>
@@ -63,10 +64,15 @@ class TfParallelFor final : public ParallelFor {
       function(context, 0, count, 0);
       return;
     }
+    // As many pieces as threads: uneven pieces cost less than waking threads
+    // more often.
+    const int64_t threads = std::min<int64_t>(
+        pool_->NumThreads(),
+        static_cast<int64_t>(2 * work / kNanosecondsWorthAThread));
     pool_->ParallelForWithWorkerId(
         count,
-        tensorflow::thread::ThreadPool::SchedulingParams::Adaptive(
-            nanoseconds_per_item),
+        tensorflow::thread::ThreadPool::SchedulingParams::Fixed(
+            (count + threads - 1) / threads),
         [function, context](int64_t begin, int64_t end, int worker) {
           function(context, begin, end, worker);
         });
@@ -119,6 +125,16 @@ inline absl::Status CheckIndexable(const char* name, int64_t count) {
   return absl::OkStatus();
 }
 
+// Candidates of an image, one per anchor and class, are counted in 32 bits.
+inline absl::Status CheckCandidates(int64_t num_anchors, int64_t num_classes) {
+  if (num_anchors > 0 && num_classes > 0xffffffff / num_anchors) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an image must have fewer than 4294967296 scores, got ",
+                     num_anchors, " anchors with ", num_classes, " classes"));
+  }
+  return absl::OkStatus();
+}
+
 // A scalar input of type double that lies in [low, high].
 inline absl::Status ScalarInRange(tensorflow::OpKernelContext* ctx, int index,
                                   const char* name, double low, double high,
@@ -129,6 +145,21 @@ inline absl::Status ScalarInRange(tensorflow::OpKernelContext* ctx, int index,
   if (!(*value >= low && *value <= high)) {
     return absl::InvalidArgumentError(absl::StrCat(
         name, " must be in [", low, ", ", high, "], got ", *value));
+  }
+  return absl::OkStatus();
+}
+
+// The four positive finite numbers of input `index`.
+inline absl::Status ReadVariances(tensorflow::OpKernelContext* ctx, int index,
+                                  double* variances) {
+  const tensorflow::Tensor& tensor = ctx->input(index);
+  if (!HasShape(tensor, {4})) return WrongShape("variances", "[4]", tensor);
+  for (int k = 0; k < 4; ++k) {
+    variances[k] = tensor.flat<double>()(k);
+    if (!(variances[k] > 0 && std::isfinite(variances[k]))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "variances must be 4 positive finite numbers, got ", variances[k]));
+    }
   }
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 
 // The only place that includes TensorFlow: its headers move between versions.
 
+#include "absl/container/inlined_vector.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"

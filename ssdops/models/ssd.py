@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ssdops.files import write_atomically, write_json
 from ssdops.models.spec import ModelSpec
-from ssdops.ops import batched_nms, decode_boxes
+from ssdops.ops import Detections, detect
 
 __all__ = ["SSD"]
 
@@ -75,26 +75,27 @@ class SSD:
         self.class_names = tuple(str(name) for name in class_names)
         self._graphs: dict[tuple[Any, ...], Any] = {}
 
-    def scores(self, logits: tf.Tensor) -> tf.Tensor:
-        """Returns class probabilities [B, A, C] from logits [B, A, C]."""
-        if self.spec.score_activation == "sigmoid":
-            return tf.sigmoid(logits)
-        return tf.nn.softmax(logits, axis=-1)
-
     def _detection_graph(self, dtype: tf.DType, **options: Any) -> Any:
         """Returns preprocessing, network and post-processing as one graph.
 
         Args:
             dtype: Dtype of the images.
-            **options: Of `batched_nms`.
+            **options: Of `ssdops.detect`.
         """
 
         def detections(images: tf.Tensor) -> Any:
             outputs = self.network(self.spec.preprocessing(images), training=False)
-            boxes = decode_boxes(
-                outputs["offsets"], self.anchors, variances=self.spec.variances
+            found = detect(
+                outputs["logits"],
+                outputs["offsets"],
+                self.anchors,
+                score_activation=self.spec.score_activation,
+                variances=self.spec.variances,
+                **options,
             )
-            return batched_nms(boxes, self.scores(outputs["logits"]), **options)
+            return Detections(
+                found.boxes, found.scores, found.classes, found.num_detections
+            )
 
         # One trace for every batch size.
         images = tf.TensorSpec([None, *self.spec.image_size, 3], dtype)

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+from ssdops.ops.assign_targets import Targets, assign_targets
 from ssdops.ops.batched_nms import Detections, DetectionsWithAnchors, batched_nms
 from ssdops.ops.box_iou import box_iou
 from ssdops.ops.decode_boxes import decode_boxes
+from ssdops.ops.detect import DetectResult, detect
 from ssdops.ops.encode_boxes import encode_boxes
 from ssdops.ops.match_anchors import AnchorMatches, match_anchors
 
 __all__ = [
     "AnchorMatches",
+    "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
+    "Targets",
+    "assign_targets",
     "batched_nms",
     "box_iou",
     "decode_boxes",
+    "detect",
     "encode_boxes",
     "match_anchors",
 ]

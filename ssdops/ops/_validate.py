@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -57,6 +58,22 @@ def int32_tensor(name: str, value: Any) -> tf.Tensor:
     if not dtype.is_integer:
         raise ValueError(f"{name} must have an integer dtype, got {dtype.name}")
     return tf.cast(value, tf.int32)
+
+
+def bool_tensor(name: str, value: Any) -> tf.Tensor:
+    """Convert a boolean argument to a bool tensor.
+
+    Raises:
+        ValueError: if it is not of dtype bool.
+    """
+    if not isinstance(value, tf.Tensor | tf.Variable):
+        value = np.asarray(value)
+        if value.size == 0 and value.dtype == np.float64:
+            value = value.astype(np.bool_)  # an empty list has no dtype of its own
+    dtype = tf.as_dtype(value.dtype)
+    if dtype != tf.bool:
+        raise ValueError(f"{name} must have dtype bool, got {dtype.name}")
+    return tf.convert_to_tensor(value)
 
 
 def shape(name: str, tensor: tf.Tensor, *patterns: str) -> None:
@@ -152,6 +169,50 @@ def fraction(name: str, value: float) -> float:
     return number
 
 
+def within(name: str, value: float, low: float, high: float) -> float:
+    """Check a number in `[low, high]`.
+
+    Raises:
+        ValueError: if it is outside, NaN, or no number.
+    """
+    number = _number(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+    return number
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """Check a name.
+
+    Raises:
+        ValueError: if it is none of the choices.
+    """
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {expected}, got {value!r}")
+    return value
+
+
+def matching_thresholds(
+    iou_threshold: float, negative_threshold: float | None
+) -> tuple[float, float]:
+    """Check the two thresholds of matching; None as the second means the first.
+
+    Raises:
+        ValueError: if one is no number in [0, 1], or the second above the first.
+    """
+    positive = fraction("iou_threshold", iou_threshold)
+    if negative_threshold is None:
+        return positive, positive
+    negative = fraction("negative_threshold", negative_threshold)
+    if negative > positive:
+        raise ValueError(
+            f"negative_threshold must be at most iou_threshold ({positive}),"
+            f" got {negative}"
+        )
+    return positive, negative
+
+
 def not_nan(name: str, value: float) -> float:
     """Check that a number is not NaN.
 
@@ -191,6 +252,74 @@ def class_id(name: str, value: int | None) -> int | None:
     return int(value)
 
 
+def score_thresholds(
+    name: str, value: Any, num_classes: int | None
+) -> float | tuple[float, ...] | tf.Tensor:
+    """Check a number that is not NaN, or one for each class.
+
+    Args:
+        name: argument name for the message.
+        value: number, sequence of numbers, or tensor.
+        num_classes: how many there must be, if known.
+
+    Raises:
+        ValueError: if there are not as many, or one is NaN.
+    """
+    if isinstance(value, float | int | np.floating | np.integer):
+        return not_nan(name, float(value))
+    if isinstance(value, tf.Tensor | tf.Variable):
+        shape(name, value, "[]", "[C]")
+        count = value.shape[0] if value.shape.rank else None
+        result: tuple[float, ...] | tf.Tensor = tf.cast(value, tf.float64)
+    else:
+        try:
+            result = tuple(not_nan(name, number) for number in value)
+        except TypeError:
+            raise ValueError(
+                f"{name} must be a number or one per class, got {value!r}"
+            ) from None
+        count = len(result)
+    if None not in (count, num_classes) and count != num_classes:
+        raise ValueError(f"{name} must have {num_classes} numbers, got {count}")
+    return result
+
+
+def class_subset(
+    name: str, value: Sequence[int] | None, num_classes: int | None
+) -> tuple[int, ...] | None:
+    """Check different class ids, or None.
+
+    Raises:
+        ValueError: if there are none, or one is out of range.
+    """
+    if value is None:
+        return None
+    classes = tuple(class_id(name, item) or 0 for item in value)
+    if not classes:
+        raise ValueError(f"{name} must have at least one class, or be None")
+    if num_classes is not None and max(classes) >= num_classes:
+        raise ValueError(
+            f"{name} must have classes below {num_classes}, got {max(classes)}"
+        )
+    return classes
+
+
+def constant(value: Any) -> Any:
+    """A number, or several, for an input of type double of a native op.
+
+    Eagerly, making a tensor takes longer than some kernels: equal values share one.
+    """
+    if isinstance(value, tf.Tensor) or not tf.executing_eagerly():
+        return value
+    return _eager_constant(value)
+
+
+@functools.lru_cache(maxsize=512)
+def _eager_constant(value: Any) -> tf.Tensor:
+    with tf.device("CPU:0"):
+        return tf.constant(value, tf.float64)
+
+
 def variances(values: Sequence[float]) -> tuple[float, float, float, float]:
     """Check four positive finite variances.
 
@@ -213,13 +342,14 @@ def _number(name: str, value: float) -> float:
 
 
 def _sizes(pattern: str) -> list[str | int]:
-    sizes = (size.strip() for size in pattern.strip("[]").split(","))
+    inside = pattern.strip("[]")
+    sizes = (size.strip() for size in inside.split(",")) if inside else ()
     return [int(size) if size.isdigit() else size for size in sizes]
 
 
 def _fits(actual: list[int | None], pattern: str) -> bool:
     expected = _sizes(pattern)
-    if expected[0] == "...":
+    if expected[:1] == ["..."]:
         expected = expected[1:]
         if len(actual) < len(expected):
             return False

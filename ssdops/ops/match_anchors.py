@@ -92,15 +92,9 @@ def match_anchors(
     _validate.shape("gt_labels", gt_labels, "[B, G]")
     _validate.same_size("gt_boxes", gt_boxes, 0, "gt_labels", gt_labels, 0)
     _validate.same_size("gt_boxes", gt_boxes, 1, "gt_labels", gt_labels, 1)
-    positive = _validate.fraction("iou_threshold", iou_threshold)
-    negative = positive
-    if negative_threshold is not None:
-        negative = _validate.fraction("negative_threshold", negative_threshold)
-        if negative > positive:
-            raise ValueError(
-                f"negative_threshold must be at most iou_threshold ({positive}),"
-                f" got {negative}"
-            )
+    positive, negative = _validate.matching_thresholds(
+        iou_threshold, negative_threshold
+    )
     ignore = _validate.fraction("ignore_threshold", ignore_threshold)
 
     native = native_module("match_anchors", anchors.dtype, implementation)

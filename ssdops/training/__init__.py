@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops.ops import Targets, assign_targets
 from ssdops.training.config import ConfigMismatchError, TrainingConfig
 from ssdops.training.log import read_log
 from ssdops.training.loop import (
@@ -12,7 +13,6 @@ from ssdops.training.loop import (
     train,
 )
 from ssdops.training.loss import MultiboxLoss, mine_hard_negatives, multibox_loss
-from ssdops.training.targets import Targets, assign_targets
 
 __all__ = [
     "ConfigMismatchError",

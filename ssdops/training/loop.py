@@ -18,12 +18,12 @@ from rich.console import Console
 from ssdops.data import Dataset, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
+from ssdops.ops import assign_targets
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
 from ssdops.training.interrupt import StopRequest
 from ssdops.training.log import CsvLog
 from ssdops.training.loss import multibox_loss
 from ssdops.training.progress import RunProgress
-from ssdops.training.targets import assign_targets
 
 TRAINING_LOG: Final = "training.csv"
 EVALUATION_LOG: Final = "evaluation.csv"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ssdops.training.targets import Targets
+from ssdops.constants import BACKGROUND_CLASS
+from ssdops.ops import Targets
 
 # Caffe computes -ln(max(p, FLT_MIN)) of a softmax: candidates beyond this are equally
 # hard.
@@ -74,15 +75,18 @@ def multibox_loss(
     offsets = _at_least_float32(offsets)
     logits = _at_least_float32(logits)
     dtype = logits.dtype
-    positive = tf.cast(targets.positive, dtype)
-    num_positives = tf.reduce_sum(positive)
+    positive = targets.classes > BACKGROUND_CLASS
+    negative = tf.equal(targets.classes, BACKGROUND_CLASS)
+    # Ignored anchors need some label too; their losses are not counted.
+    labels = tf.maximum(targets.classes, BACKGROUND_CLASS)
+    num_positives = tf.reduce_sum(tf.cast(positive, dtype))
 
     if score_activation == "softmax":
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=targets.classes, logits=logits
+            labels=labels, logits=logits
         )
     else:
-        wanted = tf.one_hot(targets.classes, tf.shape(logits)[-1], dtype=dtype)
+        wanted = tf.one_hot(labels, tf.shape(logits)[-1], dtype=dtype)
         losses = tf.reduce_sum(
             tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits), -1
         )
@@ -90,17 +94,17 @@ def multibox_loss(
     if score_activation == "softmax":
         hardness = tf.minimum(losses, tf.constant(_HARDEST, dtype))
     mined = mine_hard_negatives(
-        hardness, targets.positive, targets.negative, negative_ratio=negative_ratio
+        hardness, positive, negative, negative_ratio=negative_ratio
     )
     # where, not a product: an infinite loss of an anchor that is left out is no NaN.
-    counted = targets.positive | mined
+    counted = positive | mined
     confidence = tf.reduce_sum(tf.where(counted, losses, tf.zeros([], dtype)))
 
     distance = tf.abs(offsets - tf.cast(targets.offsets, dtype))
     near = tf.minimum(distance, 1.0)
     smooth = 0.5 * near * near + (distance - near)
     localization = tf.reduce_sum(
-        tf.where(targets.positive[..., None], smooth, tf.zeros([], dtype))
+        tf.where(positive[..., None], smooth, tf.zeros([], dtype))
     )
 
     normalizer = tf.maximum(num_positives, 1)

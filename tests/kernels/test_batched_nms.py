@@ -213,7 +213,7 @@ def test_dtype_errors(native: ModuleType) -> None:
         native.batched_nms,
         boxes.astype(np.int32),
         scores,
-        message="boxes must have dtype float32 or float64, got int32",
+        message="boxes must have dtype float16, bfloat16, float32 or float64",
     )
     expect_error(
         native.batched_nms,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import oracles.decode_boxes as oracle
 import pytest
@@ -17,6 +18,7 @@ from support.coding import ordinary, overflowing
 from support.tolerances import decode_tolerance, gradient_tolerance
 
 DTYPES = (np.float32, np.float64)
+HALF_DTYPES = (np.float16, ml_dtypes.bfloat16)
 VARIANCES = (0.5, 0.25, 0.75, 0.125)
 
 
@@ -80,6 +82,42 @@ def test_all_anchors(native: ModuleType) -> None:
     anchors = ssd300_anchors()
     rng = np.random.default_rng(1)
     check(native, rng.normal(0, 1, anchors.shape).astype(np.float32), anchors)
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES)
+@pytest.mark.parametrize("num_anchors", SIZES)
+def test_half_types_are_computed_in_float32(
+    native: ModuleType, num_anchors: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(num_anchors)
+    halves = [a.astype(dtype) for a in ordinary(rng, 3, num_anchors, dtype=np.float32)]
+    upstream, offsets, anchors = halves
+    for function, inputs in (
+        (native.decode_boxes, (offsets, anchors)),
+        (native.decode_boxes_grad, (upstream, offsets, anchors)),
+    ):
+        wide = function(*(array.astype(np.float32) for array in inputs))
+        assert_equal_bits(run_kernel(function, *inputs), wide.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES)
+def test_half_types_are_limited_to_their_own_range(
+    native: ModuleType, dtype: type
+) -> None:
+    largest = ml_dtypes.finfo(dtype).max
+    offsets = np.array([[0, 0, 400, 0], [5, -5, 0, 0], [1, -1, 1, 1]], dtype)
+    anchors = np.array([[0, 0, 1, 1], [0, 0, largest, largest]], dtype)[[0, 1, 1]]
+    variances = (1.0, 1.0, 1.0, 1.0)
+    boxes = run_kernel(native.decode_boxes, offsets, anchors, variances=variances)
+    wide = native.decode_boxes(
+        offsets.astype(np.float32), anchors.astype(np.float32), variances=variances
+    )
+    limit = np.float32(largest)
+    assert (np.abs(wide) > limit).any()
+    assert_equal_bits(boxes, np.clip(wide, -limit, limit).astype(dtype))
+    upstream = np.ones_like(offsets)
+    grad = run_kernel(native.decode_boxes_grad, upstream, offsets, anchors)
+    assert grad[0].tolist()[2] == 0
 
 
 def test_batches_do_not_matter(native: ModuleType) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import oracles.encode_boxes as oracle
 import pytest
@@ -17,6 +18,7 @@ from support.coding import ordinary, unencodable
 from support.tolerances import encode_tolerance, gradient_tolerance
 
 DTYPES = (np.float32, np.float64)
+HALF_DTYPES = (np.float16, ml_dtypes.bfloat16)
 VARIANCES = (0.5, 0.25, 0.75, 1.5)
 
 
@@ -81,6 +83,52 @@ def test_all_anchors(native: ModuleType) -> None:
     check(native, boxes, anchors)
 
 
+@pytest.mark.parametrize("dtype", HALF_DTYPES)
+@pytest.mark.parametrize("num_anchors", SIZES)
+def test_half_types_are_computed_in_float32(
+    native: ModuleType, num_anchors: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(num_anchors)
+    halves = [a.astype(dtype) for a in ordinary(rng, 3, num_anchors, dtype=np.float32)]
+    boxes, upstream, anchors = halves
+    for function, inputs in (
+        (native.encode_boxes, (boxes, anchors)),
+        (native.encode_boxes_grad, (upstream, boxes, anchors)),
+    ):
+        wide = function(*(array.astype(np.float32) for array in inputs))
+        assert_equal_bits(run_kernel(function, *inputs), wide.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "variance", "largest"),
+    [
+        (np.float16, 2046, 2050, 2.0**-5, 65504.0),
+        (ml_dtypes.bfloat16, 254, 258, 2.0**-120, 2.0**128 - 2.0**120),
+    ],
+)
+def test_an_offset_that_overflows_a_half_type_gives_zeros(
+    native: ModuleType,
+    dtype: type,
+    low: int,
+    high: int,
+    variance: float,
+    largest: float,
+) -> None:
+    # An offset in the middle between the largest number and the next one, which
+    # would round to infinity, and one just below, which rounds down.
+    anchors = np.array([[0, 0, 1, 1]], dtype)
+    boxes = np.array([[low, 0, high, 1]], dtype)
+    for scale, finite in ((1.0, False), (1 + 2.0**-22, True)):
+        variances = (variance * scale, 1.0, 1.0, 1.0)
+        offsets = run_kernel(native.encode_boxes, boxes, anchors, variances=variances)
+        assert float(offsets[0, 0]) == (largest if finite else 0)
+        assert offsets.astype(np.float32).any() == finite
+        grad = run_kernel(
+            native.encode_boxes_grad, anchors, boxes, anchors, variances=variances
+        )
+        assert grad.astype(np.float32).any() == finite
+
+
 def test_batches_do_not_matter(native: ModuleType) -> None:
     boxes, _, anchors = ordinary(np.random.default_rng(3), 5, 61, dtype=np.float32)
     whole = native.encode_boxes(boxes, anchors, num_threads=3)
@@ -123,11 +171,18 @@ def test_dtype_errors(native: ModuleType) -> None:
         boxes,
         message="boxes must have dtype float32, got float64",
     )
+    for dtype in (np.int32, bool, object):
+        expect_error(
+            native.encode_boxes,
+            boxes.astype(dtype),
+            boxes,
+            message="boxes must have dtype float16, bfloat16, float32 or float64",
+        )
     expect_error(
         native.encode_boxes,
         boxes.astype(np.float16),
         boxes,
-        message="boxes must have dtype float32 or float64, got float16",
+        message="anchors must have dtype float16, got float32",
     )
 
 

@@ -7,13 +7,14 @@ import re
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import oracles.match_anchors as oracle
 import pytest
 from hypothesis import given
 from support import strategies
 from support.binding import expect_error, expect_out_errors, expect_thread_count_error
-from support.bits import assert_all_equal_bits
+from support.bits import assert_all_equal_bits, assert_equal_bits
 from support.buffers import run_kernel
 from support.cases import (
     SIZES,
@@ -26,6 +27,7 @@ from support.cases import (
 )
 
 DTYPES = (np.float32, np.float64)
+HALF_DTYPES = (np.float16, ml_dtypes.bfloat16)
 NAMES = ("matched_gt", "matched_iou")
 
 
@@ -93,6 +95,33 @@ def test_all_anchors(native: ModuleType, dtype: type) -> None:
     check(native, ssd300_anchors(dtype), boxes, labels, **options)
 
 
+@pytest.mark.parametrize("dtype", HALF_DTYPES)
+def test_half_types_are_computed_in_float32(native: ModuleType, dtype: type) -> None:
+    rng = np.random.default_rng(8)
+    for num_anchors, num_gt in ((0, 3), (7, 2), (61, 12), (300, 40)):
+        anchors = random_boxes(rng, num_anchors, dtype=np.float32).astype(dtype)
+        boxes = random_boxes(rng, 2, num_gt, dtype=np.float32).astype(dtype)
+        labels = random_labels(rng, 2, num_gt)
+        options = random_options(rng)
+        wide = (anchors.astype(np.float32), boxes.astype(np.float32), labels)
+        expected = oracle.match_anchors(*wide, **options)
+        found = run_kernel(native.match_anchors, anchors, boxes, labels, **options)
+        assert_equal_bits(found[0], expected[0])
+        assert_equal_bits(found[1], expected[1].astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_boxes_of_any_scale(native: ModuleType, dtype: type) -> None:
+    # Areas that underflow, overflow, or differ so much that no bound holds.
+    rng = np.random.default_rng(9)
+    exponents = {np.float32: (-70, 64), np.float64: (-530, 511)}[dtype]
+    for _ in range(20):
+        scale = 2.0 ** rng.integers(*exponents, (90, 1))
+        boxes = (random_boxes(rng, 90, dtype=np.float64) * scale).astype(dtype)
+        anchors, boxes = boxes[:50], np.concatenate([boxes[50:], boxes[:20]])[None]
+        check(native, anchors, boxes, np.ones((1, 60), np.int32))
+
+
 def test_many_ground_truths_want_the_same_anchors(native: ModuleType) -> None:
     # All prefer the same few anchors, so nearly every round sends some back.
     rng = np.random.default_rng(2)
@@ -101,6 +130,16 @@ def test_many_ground_truths_want_the_same_anchors(native: ModuleType) -> None:
     boxes = (base + rng.normal(0, 0.01, (1, 30, 4))).astype(np.float32)
     result = check(native, anchors, boxes, np.ones((1, 30), np.int32))
     assert set(range(30)) <= set(result[0][0].tolist())
+
+
+def test_crowds_compete_for_the_large_anchors(native: ModuleType) -> None:
+    # Many more boxes than anchors of their size, so that free anchors are looked for
+    # again and again, in all tiles.
+    rng = np.random.default_rng(10)
+    anchors = quantised_boxes(rng, 500, dtype=np.float32, steps=40)
+    boxes = random_boxes(rng, 2, 120, dtype=np.float32)
+    boxes[1, 60:] = boxes[1, :60]
+    check(native, anchors, boxes, np.ones((2, 120), np.int32))
 
 
 def test_more_ground_truth_than_anchors(native: ModuleType) -> None:
@@ -224,7 +263,7 @@ def test_dtype_errors(native: ModuleType) -> None:
         anchors.astype(np.float16),
         boxes,
         labels,
-        message="anchors must have dtype float32 or float64, got float16",
+        message="gt_boxes must have dtype float16, got float32",
     )
     expect_error(
         match,

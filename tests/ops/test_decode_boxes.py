@@ -87,34 +87,32 @@ def test_all_anchors(mode: Mode) -> None:
     check(mode, rng.normal(0, 1, anchors.shape).astype(np.float32), anchors)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_half_types_are_computed_in_float32(dtype: type, how: str) -> None:
+def test_half_types_are_computed_in_float32(mode: Mode, dtype: type) -> None:
     _, offsets, anchors = ordinary(np.random.default_rng(3), 2, 31, dtype=np.float32)
     offsets, anchors = offsets.astype(dtype), anchors.astype(dtype)
     wide = offsets.astype(np.float32), anchors.astype(np.float32)
-    actual = Mode("reference", how).run(decode_boxes, offsets, anchors)
-    float32_result = Mode("reference", how).run(decode_boxes, *wide)
+    actual = mode.run(decode_boxes, offsets, anchors)
+    float32_result = mode.run(decode_boxes, *wide)
     assert_equal_bits(actual, float32_result.astype(dtype))
 
 
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_float16_is_limited_to_its_own_range(how: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_float16_is_limited_to_its_own_range(mode: Mode) -> None:
     offsets = np.array([[0, 0, 60000, 0], [60000, -60000, 0, 0]], np.float16)
     anchors = np.array([[0, 0, 1, 1], [0, 0, 60000, 60000]], np.float16)
-    boxes = Mode("reference", how).run(decode_boxes, offsets, anchors)
+    boxes = mode.run(decode_boxes, offsets, anchors)
     assert boxes.tolist() == [[-65504, 0, 65504, 1], [65504, -65504, 65504, -65504]]
 
 
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_bfloat16_stays_finite(how: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_bfloat16_stays_finite(mode: Mode) -> None:
     dtype = tf.bfloat16.as_numpy_dtype
     largest = np.float32(tf.bfloat16.max)
     offsets = np.array([[0, 0, 500, 0], [largest, -largest, 0, 0]], np.float32)
     anchors = np.array([[0, 0, 1, 1], [0, 0, largest / 2, largest / 2]], np.float32)
-    boxes = Mode("reference", how).run(
-        decode_boxes, offsets.astype(dtype), anchors.astype(dtype)
-    )
+    boxes = mode.run(decode_boxes, offsets.astype(dtype), anchors.astype(dtype))
     assert np.isfinite(boxes.astype(np.float32)).all()
 
 
@@ -251,12 +249,13 @@ def test_gradient_is_zero_where_a_value_was_limited(mode: Mode, dtype: type) -> 
     assert_within(for_offsets.astype(np.float64), expected, tolerance)
 
 
+@pytest.mark.parametrize("mode", EAGER_MODES)
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-def test_gradient_of_half_types(dtype: type) -> None:
+def test_gradient_of_half_types(mode: Mode, dtype: type) -> None:
     upstream, offsets, anchors = ordinary(np.random.default_rng(7), 17, dtype=dtype)
-    for_offsets, _ = gradient(Mode("reference", "eager"), upstream, offsets, anchors)
+    for_offsets, _ = gradient(mode, upstream, offsets, anchors)
     wide = [array.astype(np.float32) for array in (upstream, offsets, anchors)]
-    expected, _ = gradient(Mode("reference", "eager"), *wide)
+    expected, _ = gradient(mode, *wide)
     assert_equal_bits(for_offsets.numpy(), expected.numpy().astype(dtype))
 
 

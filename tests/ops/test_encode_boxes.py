@@ -85,18 +85,18 @@ def test_decoding_is_the_inverse(mode: Mode) -> None:
     np.testing.assert_allclose(again, boxes, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_half_types_are_computed_in_float32(dtype: type, how: str) -> None:
+def test_half_types_are_computed_in_float32(mode: Mode, dtype: type) -> None:
     boxes, _, anchors = ordinary(np.random.default_rng(5), 2, 31, dtype=np.float32)
     boxes, anchors = boxes.astype(dtype), anchors.astype(dtype)
     wide = boxes.astype(np.float32), anchors.astype(np.float32)
-    actual = Mode("reference", how).run(encode_boxes, boxes, anchors)
-    float32_result = Mode("reference", how).run(encode_boxes, *wide)
+    actual = mode.run(encode_boxes, boxes, anchors)
+    float32_result = mode.run(encode_boxes, *wide)
     assert_equal_bits(actual, float32_result.astype(dtype))
 
 
-@pytest.mark.parametrize("mode", [Mode("reference", how) for how in ("eager", "xla")])
+@pytest.mark.parametrize("mode", MODES)
 def test_offset_beyond_float16_gives_zeros(mode: Mode) -> None:
     anchors = np.array([[0, 0, 2**-10, 1], [0, 0, 1, 1]], np.float16)
     boxes = np.array([[1000, 0, 2000, 1], [0, 0, 1, 1]], np.float16)
@@ -247,12 +247,13 @@ def test_gradient_is_zero_without_an_encoding(mode: Mode, dtype: type) -> None:
     assert (for_boxes.numpy()[0] != 0).all()
 
 
+@pytest.mark.parametrize("mode", EAGER_MODES)
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-def test_gradient_of_half_types(dtype: type) -> None:
+def test_gradient_of_half_types(mode: Mode, dtype: type) -> None:
     boxes, upstream, anchors = ordinary(np.random.default_rng(9), 17, dtype=dtype)
-    for_boxes, _ = gradient(Mode("reference", "eager"), upstream, boxes, anchors)
+    for_boxes, _ = gradient(mode, upstream, boxes, anchors)
     wide = [array.astype(np.float32) for array in (upstream, boxes, anchors)]
-    expected, _ = gradient(Mode("reference", "eager"), *wide)
+    expected, _ = gradient(mode, *wide)
     assert_equal_bits(for_boxes.numpy(), expected.numpy().astype(dtype))
 
 

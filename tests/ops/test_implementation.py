@@ -15,6 +15,7 @@ from support.requirements import require_native_op
 import ssdops
 from ssdops import (
     NativeUnavailableError,
+    assign_targets,
     batched_nms,
     box_iou,
     decode_boxes,
@@ -23,6 +24,7 @@ from ssdops import (
 )
 from ssdops._implementation import requested_implementation
 from ssdops._loader import (
+    KERNEL_DTYPES,
     NATIVE_OPS,
     NativeUnavailableWarning,
     not_supported_reasons,
@@ -33,6 +35,9 @@ BOX = np.array([[0, 0, 1, 1]], np.float32)
 CALLS = {
     "box_iou": lambda **kw: box_iou(BOX, BOX, **kw),
     "match_anchors": lambda **kw: match_anchors(
+        BOX, BOX[None], np.ones((1, 1), np.int32), **kw
+    ),
+    "assign_targets": lambda **kw: assign_targets(
         BOX, BOX[None], np.ones((1, 1), np.int32), **kw
     ),
     "encode_boxes": lambda **kw: encode_boxes(BOX, BOX, **kw),
@@ -148,6 +153,12 @@ def test_a_traced_function_keeps_its_implementation() -> None:
     assert not any(name.startswith("Ssdops>") for name in types)
 
 
+@pytest.fixture
+def no_half_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KERNEL_DTYPES["box_iou"], "CPU", ("float32", "float64"))
+
+
+@pytest.mark.usefixtures("no_half_types")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_native_never_falls_back(dtype: str) -> None:
     box = tf.cast(BOX, dtype)
@@ -157,6 +168,7 @@ def test_native_never_falls_back(dtype: str) -> None:
     assert f"not for {dtype}" in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_half_types")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_auto_falls_back_for_other_dtypes(dtype: str) -> None:
     box = tf.cast(BOX, dtype)
@@ -171,5 +183,5 @@ def test_reasons_are_sentences_about_this_op(op: str) -> None:
     assert set(CALLS) == set(NATIVE_OPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NativeUnavailableWarning)
-        reasons = not_supported_reasons(op, "float16")
+        reasons = not_supported_reasons(op, "float16", "GPU")
     assert any(op in reason and "float16" in reason for reason in reasons)

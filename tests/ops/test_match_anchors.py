@@ -239,15 +239,15 @@ def test_padding_and_the_rest_of_the_batch_do_not_matter(mode: Mode) -> None:
         assert_all_equal_bits(alone, [part[i : i + 1] for part in whole], NAMES)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_half_types_are_computed_in_float32(dtype: type, how: str) -> None:
+def test_half_types_are_computed_in_float32(mode: Mode, dtype: type) -> None:
     rng = np.random.default_rng(14)
     anchors = random_boxes(rng, 29, dtype=np.float32).astype(dtype)
     boxes = random_boxes(rng, 2, 6, dtype=np.float32).astype(dtype)
     labels = random_labels(rng, 2, 6)
     wide = expected(anchors.astype(np.float32), boxes.astype(np.float32), labels)
-    actual = Mode("reference", how).run(match_anchors, anchors, boxes, labels)
+    actual = mode.run(match_anchors, anchors, boxes, labels)
     assert_equal_bits(actual.matched_gt, wide[0])
     assert_equal_bits(actual.matched_iou, wide[1].astype(dtype))
 

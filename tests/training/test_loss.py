@@ -15,17 +15,24 @@ def make_case(seed, batch=3, anchors=20, classes=4, positives=0.2):
     drawn = rng.random((batch, anchors))
     positive = drawn < positives
     negative = ~positive & (drawn < 0.9)
-    labels = rng.integers(1, classes, (batch, anchors)) * positive
+    labels = rng.integers(1, classes, (batch, anchors))
+    labels = np.where(positive, labels, np.where(negative, 0, -1))
     wanted = rng.normal(0, 2, (batch, anchors, 4)) * positive[..., None]
-    targets = Targets(
-        classes=tf.constant(labels, tf.int32),
-        offsets=tf.constant(wanted, tf.float32),
-        positive=tf.constant(positive),
-        negative=tf.constant(negative),
-    )
+    targets = make_targets(labels, wanted)
     offsets = rng.normal(0, 2, (batch, anchors, 4)).astype(np.float32)
     logits = rng.normal(0, 3, (batch, anchors, classes)).astype(np.float32)
     return offsets, logits, targets
+
+
+def make_targets(classes, offsets):
+    classes = np.asarray(classes, np.int32)
+    return Targets(
+        classes=tf.constant(classes),
+        offsets=tf.constant(offsets, tf.float32),
+        # The loss looks at the first two alone.
+        matched_gt=tf.constant(np.minimum(classes, 1) - 1),
+        matched_iou=tf.zeros(classes.shape),
+    )
 
 
 def mined_by_hand(losses, positive, negative, ratio):
@@ -39,8 +46,9 @@ def mined_by_hand(losses, positive, negative, ratio):
 
 
 def loss_by_hand(offsets, logits, targets, ratio, activation):
-    positive, negative = targets.positive.numpy(), targets.negative.numpy()
-    labels = targets.classes.numpy()
+    classes = targets.classes.numpy()
+    positive, negative = classes > 0, classes == 0
+    labels = np.maximum(classes, 0)
     x = logits.astype(np.float64)
     onehot = np.eye(x.shape[-1])[labels]
     if activation == "softmax":
@@ -89,16 +97,14 @@ def test_value_and_gradient(seed, activation, ratio):
     np.testing.assert_allclose(loss.total, 2 * localization + confidence, rtol=1e-5)
     np.testing.assert_allclose(gradients[0], 2 * d_offsets, atol=1e-6)
     np.testing.assert_allclose(gradients[1], d_logits, atol=1e-6)
-    assert loss.num_positives == targets.positive.numpy().sum()
+    assert loss.num_positives == (targets.classes.numpy() > 0).sum()
 
 
 def test_an_image_without_positives_contributes_nothing():
     offsets, logits, targets = make_case(0, batch=2)
     keep = np.array([[True], [False]])
     targets = targets._replace(
-        positive=targets.positive & keep,
-        negative=targets.negative | (targets.positive & ~keep),
-        classes=tf.where(keep, targets.classes, 0),
+        classes=tf.where(keep, targets.classes, tf.minimum(targets.classes, 0))
     )
     both = multibox_loss(offsets, logits, targets)
     alone = multibox_loss(
@@ -156,12 +162,7 @@ def test_softmax_losses_beyond_the_floor_are_equally_hard():
     # Both are -ln(FLT_MIN) for the official code: the lower anchor wins.
     offsets = np.zeros((1, 3, 4), np.float32)
     logits = np.array([[[0, 0], [0, 100], [0, 200]]], np.float32)
-    targets = Targets(
-        classes=tf.constant([[1, 0, 0]]),
-        offsets=tf.zeros([1, 3, 4]),
-        positive=tf.constant([[True, False, False]]),
-        negative=tf.constant([[False, True, True]]),
-    )
+    targets = make_targets([[1, 0, 0]], np.zeros((1, 3, 4)))
     loss = multibox_loss(offsets, logits, targets, negative_ratio=1)
     np.testing.assert_allclose(loss.confidence, np.log(2) + 100, rtol=1e-6)
 
@@ -170,12 +171,7 @@ def test_sigmoid_losses_have_no_floor():
     # The floor belongs to the softmax; a sum of binary cross-entropies has none.
     offsets = np.zeros((1, 3, 4), np.float32)
     logits = np.array([[[0, 0], [0, 100], [0, 200]]], np.float32)
-    targets = Targets(
-        classes=tf.constant([[1, 0, 0]]),
-        offsets=tf.zeros([1, 3, 4]),
-        positive=tf.constant([[True, False, False]]),
-        negative=tf.constant([[False, True, True]]),
-    )
+    targets = make_targets([[1, 0, 0]], np.zeros((1, 3, 4)))
     loss = multibox_loss(
         offsets, logits, targets, negative_ratio=1, score_activation="sigmoid"
     )
@@ -200,8 +196,8 @@ def test_graph_with_unknown_sizes_gives_the_same():
         Targets(
             classes=tf.TensorSpec([None, None], tf.int32),
             offsets=tf.TensorSpec([None, None, 4]),
-            positive=tf.TensorSpec([None, None], tf.bool),
-            negative=tf.TensorSpec([None, None], tf.bool),
+            matched_gt=tf.TensorSpec([None, None], tf.int32),
+            matched_iou=tf.TensorSpec([None, None]),
         ),
     ]
     graph = tf.function(multibox_loss, input_signature=shapes)

@@ -9,6 +9,7 @@
 
 #include "ssdops/box_math.h"
 #include "ssdops/exp_log.h"
+#include "ssdops/storage.h"
 
 namespace ssdops {
 
@@ -43,12 +44,14 @@ SSDOPS_HOST_DEVICE inline bool IsPositiveFinite(T size) {
 }
 
 // Encode along one axis. Returns false, with nothing written, if there is no
-// finite encoding.
-template <typename T>
-SSDOPS_HOST_DEVICE inline bool EncodeExtent(const Extent<T>& box,
-                                            const Extent<T>& anchor,
-                                            T centre_variance, T size_variance,
-                                            T* shift, T* stretch) {
+// encoding that is finite in S.
+template <typename S>
+SSDOPS_HOST_DEVICE inline bool EncodeExtent(
+    const Extent<ComputeType<S>>& box, const Extent<ComputeType<S>>& anchor,
+    ComputeType<S> centre_variance, ComputeType<S> size_variance,
+    ComputeType<S>* shift, ComputeType<S>* stretch) {
+  using T = ComputeType<S>;
+  constexpr T kLimit = NarrowLimit<S>();
   if (!IsPositiveFinite(box.size) || !IsPositiveFinite(anchor.size)) {
     return false;
   }
@@ -56,10 +59,32 @@ SSDOPS_HOST_DEVICE inline bool EncodeExtent(const Extent<T>& box,
   if (!IsPositiveFinite(ratio)) return false;
   const T t = (box.centre - anchor.centre) / anchor.size / centre_variance;
   const T s = Log(ratio) / size_variance;
-  if (!IsFinite(t) || !IsFinite(s)) return false;
+  if (!(t <= kLimit && t >= -kLimit && s <= kLimit && s >= -kLimit)) {
+    return false;
+  }
   *shift = t;
   *stretch = s;
   return true;
+}
+
+// Encode along both axes: (ty, tx, th, tw), or four zeros without an encoding.
+template <typename S>
+SSDOPS_HOST_DEVICE inline void EncodeBox(const Box<ComputeType<S>>& box,
+                                         const Box<ComputeType<S>>& anchor,
+                                         const ComputeType<S>* variances,
+                                         S* offsets) {
+  using T = ComputeType<S>;
+  T encoded[4];
+  const bool encodable =
+      EncodeExtent<S>(MakeExtent(box.ymin, box.ymax),
+                      MakeExtent(anchor.ymin, anchor.ymax), variances[0],
+                      variances[2], &encoded[0], &encoded[2]) &&
+      EncodeExtent<S>(MakeExtent(box.xmin, box.xmax),
+                      MakeExtent(anchor.xmin, anchor.xmax), variances[1],
+                      variances[3], &encoded[1], &encoded[3]);
+  for (int k = 0; k < 4; ++k) {
+    offsets[k] = Narrow<S>(encodable ? encoded[k] : T(0));
+  }
 }
 
 // Decode along one axis. What overflows is limited to the finite range.

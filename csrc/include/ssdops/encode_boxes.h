@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ssdops/parallel_for.h"
+#include "ssdops/storage.h"
 
 namespace ssdops {
 
@@ -20,12 +21,13 @@ namespace ssdops {
 //                                       the same memory as boxes
 //
 // A pair without a finite encoding (a height or width of the box or the anchor
-// is not positive and finite, or an offset overflows) gives four zeros.
-// Division and order are those of box_coding.h; ln is Log of exp_log.h. T is
-// float or double.
-template <typename T>
-void EncodeBoxes(const T* boxes, const T* anchors, const T* variances,
-                 int64_t batch, int64_t num_anchors, T* offsets,
+// is not positive and finite, or an offset overflows in S) gives four zeros.
+// Division and order are those of box_coding.h; ln is Log of exp_log.h. S is
+// one of the four storage types (storage.h).
+template <typename S>
+void EncodeBoxes(const S* boxes, const S* anchors,
+                 const ComputeType<S>* variances, int64_t batch,
+                 int64_t num_anchors, S* offsets,
                  const ParallelFor& parallel_for);
 
 // Gradient with respect to the boxes; 0 for a pair without an encoding.
@@ -33,10 +35,11 @@ void EncodeBoxes(const T* boxes, const T* anchors, const T* variances,
 //   grad_offsets  [batch, num_anchors, 4]  gradient of the result
 //   grad_boxes    [batch, num_anchors, 4]  may be the same memory as
 //   grad_offsets
-template <typename T>
-void EncodeBoxesGrad(const T* grad_offsets, const T* boxes, const T* anchors,
-                     const T* variances, int64_t batch, int64_t num_anchors,
-                     T* grad_boxes, const ParallelFor& parallel_for);
+template <typename S>
+void EncodeBoxesGrad(const S* grad_offsets, const S* boxes, const S* anchors,
+                     const ComputeType<S>* variances, int64_t batch,
+                     int64_t num_anchors, S* grad_boxes,
+                     const ParallelFor& parallel_for);
 
 }  // namespace ssdops
 

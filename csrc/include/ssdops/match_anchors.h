@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ssdops/parallel_for.h"
+#include "ssdops/storage.h"
 
 namespace ssdops {
 
@@ -18,7 +19,7 @@ struct MatchAnchorsShape {
   int64_t num_gt;  // ground-truth rows of an image, padding included, < 2^31
 };
 
-// Thresholds are rounded to the dtype of the boxes before they are compared.
+// Thresholds are rounded to the compute type before they are compared.
 struct MatchAnchorsOptions {
   double iou_threshold;        // in [0, 1], inclusive
   double negative_threshold;   // in [0, iou_threshold]; equal to it: no band
@@ -35,9 +36,8 @@ struct MatchAnchorsOptions {
 //   matched_gt   [batch, num_anchors] row of gt_boxes, kNegative or kIgnored
 //   matched_iou  [batch, num_anchors] IoU with the matched row, else the best
 //                                     IoU with a real row; 0 below 1e-6
-//   workspace    MatchAnchorsWorkspaceBytes<T>(shape, workers) bytes, aligned
-//   to
-//                kWorkspaceAlignment
+//   workspace    MatchAnchorsWorkspaceBytes<S>(shape, workers) bytes, aligned
+//                to kWorkspaceAlignment
 //
 // 1. Bipartite: among pairs of free anchors and free real rows with IoU > 1e-6
 //    the largest IoU is matched, again and again; ties go to the lowest anchor,
@@ -50,15 +50,16 @@ struct MatchAnchorsOptions {
 //
 // Empty boxes (box_math.h) overlap nothing. The result of an image depends
 // neither on the other images nor on padding nor on the number of threads.
-// T is float or double.
-template <typename T>
-void MatchAnchors(const T* anchors, const T* gt_boxes, const int32_t* gt_labels,
+// S is one of the four storage types (storage.h); IoUs and thresholds are
+// compared in its compute type, matched_iou is rounded when it is written.
+template <typename S>
+void MatchAnchors(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
                   const MatchAnchorsShape& shape,
                   const MatchAnchorsOptions& options, int32_t* matched_gt,
-                  T* matched_iou, void* workspace,
+                  S* matched_iou, void* workspace,
                   const ParallelFor& parallel_for);
 
-template <typename T>
+template <typename S>
 int64_t MatchAnchorsWorkspaceBytes(const MatchAnchorsShape& shape,
                                    int num_workers);
 

@@ -119,6 +119,20 @@ SSDOPS_HOST_DEVICE inline constexpr float LargestOf<BFloat16>() {
   return 3.38953139e38f;
 }
 
+// Largest number of the compute type that Narrow<S> does not round to infinity.
+template <typename S>
+SSDOPS_HOST_DEVICE inline constexpr ComputeType<S> NarrowLimit() {
+  return std::numeric_limits<S>::max();
+}
+template <>
+SSDOPS_HOST_DEVICE inline constexpr float NarrowLimit<Half>() {
+  return 65519.99609375f;
+}
+template <>
+SSDOPS_HOST_DEVICE inline constexpr float NarrowLimit<BFloat16>() {
+  return 0x1.fefffep127f;
+}
+
 // SSDOPS_FOR_EACH_STORAGE(M) writes M(S) for each of the four.
 #define SSDOPS_FOR_EACH_STORAGE(M) \
   M(float)                         \

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "assign_targets_simd.h"
+
+#include "simd_box_coding.h"
+
+namespace ssdops {
+namespace SSDOPS_ISA {
+
+static_assert(kNegative + 1 == kBackgroundClass &&
+                  kIgnored + 1 == kIgnoredClass,
+              "the class of an unmatched anchor is one more than its row");
+
+// Pairs that wait until there are enough for a vector of them.
+template <typename S>
+struct PendingPairs {
+  static constexpr int kCapacity = kLanes<ComputeType<S>>;
+
+  SSDOPS_INLINE void Add(const S* box, const S* anchor, S* to) {
+    memcpy(boxes + 4 * count, box, 4 * sizeof(S));
+    memcpy(anchors + 4 * count, anchor, 4 * sizeof(S));
+    offsets[count++] = to;
+  }
+
+  SSDOPS_INLINE void Flush(const ComputeType<S>* variances) {
+    S encoded[4 * kCapacity];
+    EncodeBlock(boxes, anchors, variances, count, encoded);
+    for (int i = 0; i < count; ++i) {
+      memcpy(offsets[i], encoded + 4 * i, 4 * sizeof(S));
+    }
+    count = 0;
+  }
+
+  int count = 0;
+  S boxes[4 * kCapacity];
+  S anchors[4 * kCapacity];
+  S* offsets[kCapacity];
+};
+
+template <typename S>
+void WriteTargets(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
+                  const ComputeType<S>* variances, int64_t num_anchors,
+                  const int32_t* matched_gt, int32_t* classes, S* offsets) {
+  constexpr int kStep = kLanes<float>;
+  memset(offsets, 0, 4 * static_cast<size_t>(num_anchors) * sizeof(S));
+  PendingPairs<S> pending;
+  for (int64_t first = 0; first < num_anchors; first += kStep) {
+    const int64_t left = num_anchors - first;
+    const auto bytes =
+        static_cast<size_t>(left < kStep ? left : kStep) * sizeof(int32_t);
+    Mask<float> rows = Mask<float>{} + kNegative;
+    memcpy(&rows, matched_gt + first, bytes);
+    const Mask<float> positive = rows >= 0;
+    const Mask<float> unmatched = rows + 1;
+    memcpy(classes + first, &unmatched, bytes);
+    for (uint32_t bits = Bits(positive); bits != 0; bits &= bits - 1) {
+      const int64_t anchor = first + __builtin_ctz(bits);
+      const int64_t row = matched_gt[anchor];
+      classes[anchor] = gt_labels[row];
+      pending.Add(gt_boxes + 4 * row, anchors + 4 * anchor,
+                  offsets + 4 * anchor);
+      if (pending.count == pending.kCapacity) pending.Flush(variances);
+    }
+  }
+  pending.Flush(variances);
+}
+
+#define SSDOPS_INSTANTIATE(S)                                       \
+  template void WriteTargets<S>(const S*, const S*, const int32_t*, \
+                                const ComputeType<S>*, int64_t,     \
+                                const int32_t*, int32_t*, S*);
+SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
+#undef SSDOPS_INSTANTIATE
+
+}  // namespace SSDOPS_ISA
+}  // namespace ssdops

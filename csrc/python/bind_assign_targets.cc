@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pybind11/stl.h>
+
+#include "bind_box_coding.h"
+#include "bind_matching.h"
+#include "bindings.h"
+#include "ssdops/assign_targets.h"
+
+namespace ssdops::python {
+namespace {
+
+py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
+               const py::array& gt_labels, double iou_threshold,
+               double negative_threshold, double ignore_threshold,
+               bool bipartite_only, bool ignore_cross_boundary,
+               const Variances& variances, const py::object& out,
+               int num_threads) {
+  const MatchAnchorsShape shape = CheckMatching(anchors, gt_boxes, gt_labels);
+  const MatchAnchorsOptions options =
+      CheckMatchingOptions(iou_threshold, negative_threshold, ignore_threshold,
+                           bipartite_only, ignore_cross_boundary);
+  CheckVariances(variances);
+  const ThreadedFor parallel_for(num_threads);
+  return DispatchFloat("anchors", anchors, [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const auto anchor_data = Input<T>("anchors", anchors);
+    const auto box_data = Input<T>("gt_boxes", gt_boxes);
+    const auto label_data = Input<int32_t>("gt_labels", gt_labels);
+    const auto scale = CastVariances<ComputeType<T>>(variances);
+    const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
+    auto classes = Output<int32_t>("classes", sizes, OutputElement(out, 0, 4));
+    auto offsets =
+        Output<T>("offsets", {sizes[0], sizes[1], 4}, OutputElement(out, 1, 4));
+    auto matched_gt =
+        Output<int32_t>("matched_gt", sizes, OutputElement(out, 2, 4));
+    auto matched_iou =
+        Output<T>("matched_iou", sizes, OutputElement(out, 3, 4));
+    const TargetOutputs<T> targets = {
+        classes.mutable_data(), offsets.mutable_data(),
+        matched_gt.mutable_data(), matched_iou.mutable_data()};
+    {
+      py::gil_scoped_release release;
+      const Workspace workspace(
+          AssignTargetsWorkspaceBytes<T>(shape, parallel_for.num_workers()));
+      AssignTargets(anchor_data.data(), box_data.data(), label_data.data(),
+                    scale.data(), shape, options, targets, workspace.data(),
+                    parallel_for);
+    }
+    return py::make_tuple(classes, offsets, matched_gt, matched_iou);
+  });
+}
+
+}  // namespace
+
+void BindAssignTargets(py::module_& module) {
+  module.def(
+      "assign_targets", &Call, py::arg("anchors"), py::arg("gt_boxes"),
+      py::arg("gt_labels"), py::kw_only(), py::arg("iou_threshold") = 0.5,
+      py::arg("negative_threshold") = 0.5, py::arg("ignore_threshold") = 0.5,
+      py::arg("bipartite_only") = false,
+      py::arg("ignore_cross_boundary") = false,
+      py::arg("variances") = kVariances, py::arg("out") = py::none(),
+      py::arg("num_threads") = 1);
+}
+
+}  // namespace ssdops::python
