@@ -164,5 +164,17 @@ setup(
             "mypy==2.4.1",
             "ruff==0.17.6",
         ],
+        # What `ssdops bench` compares with if it is there; nothing else needs it.
+        "peers": [
+            "lsnms>=0.5",
+            "ncnn>=1.0.20250101",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "opencv-python-headless>=4.10,<5",
+            "openvino>=2025.0",
+            "powerboxes>=0.3",
+            "torch>=2.6",
+            "torchvision>=0.21",
+        ],
     },
 )

@@ -11,14 +11,14 @@ from measuring import IMPLEMENTATIONS, time_op
 from oracles.assign_targets import assign_targets as oracle
 from support.bits import assert_all_equal_bits, assert_equal_bits, assert_within
 from support.tolerances import encode_tolerance
-from workloads import Workload, assignment
 
 from ssdops import assign_targets
+from ssdops.benchmarking.workloads import Workload, matching
 
 WORKLOADS = [
-    assignment(1, 1, 20, 64),
-    assignment(32, 1, 20, 64),
-    assignment(32, 100, 100, 100),
+    matching(1),
+    matching(32),
+    matching(32, 100, 100, 100),
 ]
 CASES = [
     pytest.param(workload, implementation, id=f"{workload.name}-{implementation}")

@@ -11,11 +11,26 @@ import pytest
 import tensorflow as tf
 from measuring import IMPLEMENTATIONS, assert_same_on_both, time_op
 from support.tolerances import ciou_tolerance, iou_gradient_tolerance
-from workloads import Workload, overlaps, regressed
 
 from ssdops import box_iou
+from ssdops.benchmarking.workloads import (
+    OPERATIONS_PER_IOU,
+    Workload,
+    anchors,
+    head,
+    overlaps,
+)
 
 WORKLOADS = [overlaps(1), overlaps(64)]
+REGRESSED = Workload(
+    name="iou-aligned-p8732",
+    task="iou",
+    description="8732 pairs of boxes, values and gradients",
+    make=lambda: {"boxes_a": head("dense", 1)["boxes"][0], "boxes_b": anchors()},
+    output_bytes=lambda arrays: 2 * arrays["boxes_a"].nbytes + 2 * 4 * 8732,
+    # 3 quotients and about 60 operations of the derivatives.
+    work=lambda arrays: len(arrays["boxes_a"]) * (OPERATIONS_PER_IOU + 60),
+)
 KINDS = ["giou", "diou", "ciou", "ioa"]
 
 
@@ -56,7 +71,7 @@ def test_other_kinds(benchmark: Any, kind: str, implementation: str) -> None:
 @pytest.mark.parametrize("kind", ["giou", "ciou"])
 def test_aligned_with_gradient(benchmark: Any, kind: str, implementation: str) -> None:
     """What a regression loss does: values of aligned pairs and their gradients."""
-    workload = regressed()
+    workload = REGRESSED
     boxes_a, boxes_b = workload.inputs
 
     def both(

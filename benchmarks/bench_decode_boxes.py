@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from measuring import IMPLEMENTATIONS, assert_same_on_both, time_op
 from support.tolerances import decode_tolerance
-from workloads import Workload, decoding
 
 from ssdops import decode_boxes
+from ssdops.benchmarking.workloads import Workload, decoding
 
 WORKLOADS = [decoding(1), decoding(32)]
 

@@ -9,16 +9,16 @@ import pytest
 import tensorflow as tf
 from measuring import record, time_op
 from support.bits import assert_equal_bits
-from workloads import Workload, head_outputs
 
 from ssdops import batched_nms, decode_boxes, detect
+from ssdops.benchmarking.workloads import Workload, detection
 
 WORKLOADS = [
-    head_outputs("trained", 1, 21),
-    head_outputs("trained", 8, 21),
-    head_outputs("trained", 1, 81),
-    head_outputs("dense", 1, 21),
-    head_outputs("dense", 8, 21),
+    detection("trained", 1, given="logits"),
+    detection("trained", 8, given="logits"),
+    detection("trained", 8, 81, "ssd512", given="logits"),
+    detection("dense", 1, given="logits"),
+    detection("dense", 8, given="logits"),
 ]
 
 

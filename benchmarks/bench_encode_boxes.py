@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from measuring import IMPLEMENTATIONS, assert_same_on_both, time_op
 from support.tolerances import encode_tolerance
-from workloads import Workload, encoding
 
 from ssdops import encode_boxes
+from ssdops.benchmarking.workloads import Workload, encoding
 
 WORKLOADS = [encoding(1), encoding(32)]
 

@@ -10,9 +10,9 @@ import pytest
 from measuring import IMPLEMENTATIONS, assert_same_on_both, time_op
 from oracles.match_anchors import match_anchors as oracle
 from support.bits import assert_equal_bits
-from workloads import Workload, matching
 
 from ssdops import match_anchors
+from ssdops.benchmarking.workloads import Workload, matching
 
 WORKLOADS = [matching(1, 20, 64), matching(32, 20, 64)]
 CASES = [

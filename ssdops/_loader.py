@@ -32,6 +32,12 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     "decode_boxes": ("ssdops_decode_boxes", "ssdops_decode_boxes_grad"),
     "batched_nms": ("ssdops_batched_nms",),
     "detect": ("ssdops_detect",),
+    "nms": (
+        "ssdops_nms",
+        "ssdops_image_nms",
+        "ssdops_image_nms_with_scores",
+        "ssdops_combined_nms",
+    ),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS

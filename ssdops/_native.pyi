@@ -175,5 +175,18 @@ def match_anchors(
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Ground truth of every anchor, and the IoU with it."""
 
+def nms(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    *,
+    iou_threshold: float = ...,
+    score_threshold: float = ...,
+    max_output_size: int = ...,
+    any_diagonal: bool = ...,
+    out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
+    num_threads: int = ...,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Greedy suppression of one set of boxes; -1 stands for no limit."""
+
 def set_active_isa(name: str) -> None:
     """Use another instruction set, for tests and measurements; same results."""

@@ -92,12 +92,11 @@ SSDOPS_INLINE T Reduce(const T* values) {
     memcpy(&other, values + i, sizeof(other));
     best = largest ? Max(other, best) : Min(other, best);
   }
-  T result = best[0];
-  for (int k = 1; k < 4; ++k) {
-    const T other = best[k];
-    result = (largest ? other > result : other < result) ? other : result;
-  }
-  return result;
+  const Quad half = __builtin_shufflevector(best, best, 2, 3, 0, 1);
+  best = largest ? Max(half, best) : Min(half, best);
+  const Quad last = __builtin_shufflevector(best, best, 1, 0, 3, 2);
+  best = largest ? Max(last, best) : Min(last, best);
+  return best[0];
 }
 
 template <typename S>
@@ -270,10 +269,14 @@ class ImageMatcher {
     }
     const int64_t first = tile * kTileAnchors;
     const int64_t left = tiles_.num_anchors - first;
-    const auto count =
-        static_cast<size_t>(left < kTileAnchors ? left : kTileAnchors);
-    memcpy(matched_gt_ + first, rows, count * sizeof(int32_t));
-    memcpy(matched_iou_ + first, ious, count * sizeof(S));
+    if (left >= kTileAnchors) {
+      memcpy(matched_gt_ + first, rows, sizeof(rows));
+      memcpy(matched_iou_ + first, ious, sizeof(ious));
+    } else {
+      const auto count = static_cast<size_t>(left);
+      memcpy(matched_gt_ + first, rows, count * sizeof(int32_t));
+      memcpy(matched_iou_ + first, ious, count * sizeof(S));
+    }
   }
 
   SSDOPS_INLINE VecBox<T> LoadTile(const T* lanes) const {

@@ -43,25 +43,26 @@ void WriteTargets(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
   constexpr int kStep = kLanes<float>;
   memset(offsets, 0, 4 * static_cast<size_t>(num_anchors) * sizeof(S));
   PendingPairs<S> pending;
-  for (int64_t first = 0; first < num_anchors; first += kStep) {
-    const int64_t left = num_anchors - first;
-    const auto bytes =
-        static_cast<size_t>(left < kStep ? left : kStep) * sizeof(int32_t);
-    Mask<float> rows = Mask<float>{} + kNegative;
-    memcpy(&rows, matched_gt + first, bytes);
-    const Mask<float> positive = rows >= 0;
-    const Mask<float> unmatched = rows + 1;
-    memcpy(classes + first, &unmatched, bytes);
-    for (uint32_t bits = Bits(positive); bits != 0; bits &= bits - 1) {
-      const int64_t anchor = first + __builtin_ctz(bits);
-      const int64_t row = matched_gt[anchor];
-      classes[anchor] = gt_labels[row];
-      pending.Add(gt_boxes + 4 * row, anchors + 4 * anchor,
-                  offsets + 4 * anchor);
-      if (pending.count == pending.kCapacity) pending.Flush(variances);
+  const auto add = [&](int64_t anchor) __attribute__((always_inline)) {
+    const int64_t row = matched_gt[anchor];
+    if (row < 0) {
+      classes[anchor] = static_cast<int32_t>(row + 1);
+      return;
     }
+    classes[anchor] = gt_labels[row];
+    pending.Add(gt_boxes + 4 * row, anchors + 4 * anchor, offsets + 4 * anchor);
+    if (pending.count == pending.kCapacity) pending.Flush(variances);
+  };
+  int64_t first = 0;
+  for (; first + kStep <= num_anchors; first += kStep) {
+    const Mask<float> rows = LoadMask<float>(matched_gt + first);
+    const Mask<float> unmatched = rows + 1;
+    memcpy(classes + first, &unmatched, sizeof(unmatched));
+    uint32_t bits = Bits(rows >= 0);
+    for (; bits != 0; bits &= bits - 1) add(first + __builtin_ctz(bits));
   }
-  pending.Flush(variances);
+  for (; first < num_anchors; ++first) add(first);
+  if (pending.count > 0) pending.Flush(variances);
 }
 
 #define SSDOPS_INSTANTIATE(S)                                       \

@@ -6,7 +6,7 @@
 namespace ssdops {
 namespace {
 
-constexpr int64_t kNanosecondsPerBox = 2;
+constexpr int64_t kNanosecondsPerBox = 3;
 
 }  // namespace
 

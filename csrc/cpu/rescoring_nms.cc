@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rescoring_nms.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "nms_candidates.h"
 #include "rescoring_nms_simd.h"
 #include "ssdops/box_math.h"
@@ -12,6 +15,20 @@ namespace {
 
 // Scores are scanned in pieces, whose candidates fit the first cache.
 constexpr int64_t kScanPiece = 2048;
+
+int64_t PieceRows(const BatchedNmsShape& shape) {
+  return std::max<int64_t>(
+      1, kScanPiece / std::max<int64_t>(1, shape.num_classes));
+}
+
+// Candidates of a group are collected in a buffer; when it is full, only the
+// best ones stay and the others raise the threshold.
+int64_t BufferSize(const BatchedNmsShape& shape,
+                   const BatchedNmsOptions& options) {
+  constexpr int64_t kSpare = 64;
+  return std::min(2 * GroupLimit(shape, options) + kSpare,
+                  GroupCapacity(shape, options));
+}
 
 // What was kept, and where its box is if that is no box of the input.
 template <typename T>
@@ -51,15 +68,16 @@ struct Scratch {
     const int64_t groups = NumGroups(shape, options);
     const int64_t limit = GroupLimit(shape, options);
     const int64_t length = ColumnLength(limit);
+    const int64_t buffer = BufferSize(shape, options);
     const bool weighted = options.method == NmsMethod::kWeighted;
-    indices = cursor.Take<int32_t>(kScanPiece);
+    indices = cursor.Take<int32_t>(PieceRows(shape) * shape.num_classes);
+    thresholds = cursor.Take<T>(ColumnLength(shape.num_classes));
     counts = cursor.Take<int64_t>(groups);
-    candidates =
-        cursor.Take<Candidate<T>>(groups * GroupCapacity(shape, options));
+    candidates = cursor.Take<Candidate<T>>(groups * buffer);
     columns = {cursor.Take<T>(length), cursor.Take<T>(length),
                cursor.Take<T>(length), cursor.Take<T>(length),
                cursor.Take<T>(length)};
-    scores = cursor.Take<T>(length);
+    scores = cursor.Take<T>(ColumnLength(buffer));
     new_scores = cursor.Take<T>(length);
     taken = cursor.Take<int32_t>(limit);
     votes = cursor.Take<Votes<T>>(weighted ? limit : 0);
@@ -68,9 +86,10 @@ struct Scratch {
     bytes = cursor.used();
   }
 
-  int32_t* indices;          // [kScanPiece]
+  int32_t* indices;          // of a piece
+  T* thresholds;             // [ColumnLength(classes)] of each class
   int64_t* counts;           // [groups] candidates
-  Candidate<T>* candidates;  // [groups, capacity]
+  Candidate<T>* candidates;  // [groups, buffer size]
   BoxColumns<T> columns;     // [length] boxes of the group at work,
   T* scores;                 // [length] their scores or compensations,
   T* new_scores;             // [length] and scores or decays that result
@@ -103,11 +122,11 @@ class ImageRescoring {
 
   void Run() {
     Collect();
-    const int64_t capacity = GroupCapacity(shape_, options_);
+    const int64_t buffer = BufferSize(shape_, options_);
     for (int64_t g = 0; g < NumGroups(shape_, options_); ++g) {
-      Candidate<T>* begin = scratch_.candidates + g * capacity;
-      Candidate<T>* end = begin + scratch_.counts[g];
-      if (begin == end) continue;
+      Candidate<T>* begin = scratch_.candidates + g * buffer;
+      if (scratch_.counts[g] == 0) continue;
+      Candidate<T>* end = begin + LeaveBest(begin, scratch_.counts[g]);
       switch (options_.method) {
         case NmsMethod::kSoftLinear:
         case NmsMethod::kSoftGaussian:
@@ -153,20 +172,26 @@ class ImageRescoring {
     return LoadWideBox(boxes_ + 4 * static_cast<int64_t>(candidate.anchor));
   }
 
-  // The candidates of each group, by anchor, then class.
+  // The candidates of each group, or at least the best ones of them.
   void Collect() {
     const int64_t num_classes = shape_.num_classes;
-    const int64_t capacity = GroupCapacity(shape_, options_);
+    const int64_t buffer = BufferSize(shape_, options_);
     const int64_t size = shape_.num_anchors * num_classes;
     int64_t* counts = scratch_.counts;
     std::fill(counts, counts + NumGroups(shape_, options_), 0);
+    std::fill(scratch_.thresholds,
+              scratch_.thresholds + ColumnLength(num_classes),
+              std::numeric_limits<T>::infinity());
+    RaiseThresholds(0, num_classes, rescoring_.score_threshold);
     // Indices rise, so that the anchor is found without a division.
     int64_t anchor = 0, row = 0;
-    for (int64_t start = 0; start < size; start += kScanPiece) {
+    const int64_t piece_rows = PieceRows(shape_);
+    for (int64_t a = 0; a < shape_.num_anchors; a += piece_rows) {
+      const int64_t start = a * num_classes;
       const S* piece = scores_ + start;
-      const int64_t found = SSDOPS_CALL_VARIANT(
-          ScanAbove<S>(piece, std::min(kScanPiece, size - start),
-                       rescoring_.score_threshold, scratch_.indices));
+      const int64_t found = SSDOPS_CALL_VARIANT(ScanAbove<S>(
+          piece, std::min(piece_rows, shape_.num_anchors - a), num_classes,
+          size - start, scratch_.thresholds, scratch_.indices));
       for (int64_t k = 0; k < found; ++k) {
         const int64_t index = start + scratch_.indices[k];
         while (index >= row + num_classes) {
@@ -174,13 +199,65 @@ class ImageRescoring {
           row += num_classes;
         }
         const int64_t class_id = index - row;
-        if (class_id == options_.background_class) continue;
+        const T score = Widen(scores_[index]);
+        if (!(score > scratch_.thresholds[class_id])) continue;
         const int64_t group = options_.class_agnostic ? 0 : class_id;
-        scratch_.candidates[group * capacity + counts[group]++] = {
-            Widen(piece[scratch_.indices[k]]), static_cast<int32_t>(class_id),
-            static_cast<int32_t>(anchor)};
+        Candidate<T>* candidates = scratch_.candidates + group * buffer;
+        if (counts[group] == buffer) counts[group] = Prune(group, candidates);
+        candidates[counts[group]++] = {score, static_cast<int32_t>(class_id),
+                                       static_cast<int32_t>(anchor)};
       }
     }
+  }
+
+  // Sets the thresholds of the classes [begin, end), but not the infinite one
+  // of the background.
+  void RaiseThresholds(int64_t begin, int64_t end, T threshold) {
+    for (int64_t c = begin; c < end; ++c) {
+      if (c != options_.background_class) scratch_.thresholds[c] = threshold;
+    }
+  }
+
+  // Leaves the best candidates of a full buffer, and returns their number.
+  int64_t Prune(int64_t group, Candidate<T>* candidates) {
+    const int64_t limit = LeaveBest(candidates, BufferSize(shape_, options_));
+    const Candidate<T>* last = std::max_element(candidates, candidates + limit);
+    if (!options_.class_agnostic) {
+      // Of equal scores the later anchor comes later.
+      RaiseThresholds(group, group + 1, last->score);
+    } else if (last->score > 2 * std::numeric_limits<T>::min()) {
+      // A later anchor may have a lower class: equal scores stay candidates.
+      // The number below is no subnormal one, which could count as 0.
+      RaiseThresholds(0, shape_.num_classes, std::nextafter(last->score, T(0)));
+    }
+    return limit;
+  }
+
+  // Moves the candidates that take part to the front, those of one class by
+  // anchor as before, and returns their number.
+  int64_t LeaveBest(Candidate<T>* candidates, int64_t count) {
+    const int64_t limit = GroupLimit(shape_, options_);
+    if (count <= limit) return count;
+    if (options_.class_agnostic) {
+      std::nth_element(candidates, candidates + limit, candidates + count);
+      return limit;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      scratch_.scores[i] = candidates[i].score;
+    }
+    const T last =
+        SSDOPS_CALL_VARIANT(NthLargest<T>(limit, count, scratch_.scores));
+    int64_t equal = limit;
+    for (int64_t i = 0; i < count; ++i) equal -= candidates[i].score > last;
+    int64_t left = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const Candidate<T> candidate = candidates[i];
+      const bool ties = candidate.score == last && equal > 0;
+      equal -= ties;
+      candidates[left] = candidate;
+      left += candidate.score > last || ties;
+    }
+    return limit;
   }
 
   void SetColumn(int64_t i, const Box<T>& box, T area) {
@@ -222,15 +299,8 @@ class ImageRescoring {
   bool TakesInOrder() const { return rescoring_.score_threshold >= 0; }
 
   void Soft(Candidate<T>* begin, Candidate<T>* end) {
-    const int64_t limit = GroupLimit(shape_, options_);
     // By class, then anchor: that is how equal scores are taken.
-    if (limit < end - begin) {
-      std::nth_element(begin, begin + limit, end);
-      end = begin + limit;
-      std::sort(begin, end, ComesEarlier<T>);
-    } else if (options_.class_agnostic) {
-      std::sort(begin, end, ComesEarlier<T>);
-    }
+    if (options_.class_agnostic) std::sort(begin, end, ComesEarlier<T>);
     const int64_t count = end - begin;
     FillColumns(begin, count);
     for (int64_t i = 0; i < count; ++i) scratch_.scores[i] = begin[i].score;
@@ -247,7 +317,7 @@ class ImageRescoring {
   }
 
   void Matrix(Candidate<T>* begin, Candidate<T>* end) {
-    end = SortBest(begin, end, GroupLimit(shape_, options_));
+    std::sort(begin, end);
     const int64_t count = end - begin;
     FillColumns(begin, count);
     SSDOPS_CALL_VARIANT(MatrixDecays<T>(rescoring_, scratch_.columns, count,
@@ -262,7 +332,7 @@ class ImageRescoring {
   }
 
   void Weighted(Candidate<T>* begin, Candidate<T>* end) {
-    end = SortBest(begin, end, GroupLimit(shape_, options_));
+    std::sort(begin, end);
     const int64_t first = num_detections_;
     int64_t num_kept = 0;
     for (const Candidate<T>* candidate = begin; candidate != end; ++candidate) {

@@ -55,6 +55,14 @@ SSDOPS_INLINE Vec<T> Measure(const VecBox<T>& a, Vec<T> area_a,
   return overlap > zero ? value : zero;
 }
 
+// Integers in the order of the numbers whose bits they are: the bits of a
+// negative number but its sign are turned round, and back.
+template <typename T>
+SSDOPS_INLINE Mask<T> OrderedBits(Mask<T> bits) {
+  using Integer = std::decay_t<decltype(bits[0])>;
+  return bits < 0 ? bits ^ std::numeric_limits<Integer>::max() : bits;
+}
+
 template <bool kGaussian, bool kDiou, typename T>
 SSDOPS_INLINE int64_t TakeSoftlyAs(const RescoringOptions<T>& options,
                                    const BoxColumns<T>& boxes, int64_t count,
@@ -181,24 +189,64 @@ SSDOPS_INLINE int64_t FirstOverlappingAs(T threshold,
 }  // namespace
 
 template <typename S>
-int64_t ScanAbove(const S* scores, int64_t count, ComputeType<S> threshold,
+int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
+                  int64_t available, const ComputeType<S>* thresholds,
                   int32_t* indices) {
   using T = ComputeType<S>;
   constexpr int kStep = kLanes<T>;
-  const Vec<T> limit = Splat(threshold);
   int64_t found = 0;
-  int64_t j = 0;
-  for (; j + kStep <= count; j += kStep) {
-    uint32_t bits = Bits(LoadWide(scores + j) > limit);
-    for (; bits != 0; bits &= bits - 1) {
-      indices[found++] = static_cast<int32_t>(j) + __builtin_ctz(bits);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t c = 0; c < num_classes; c += kStep) {
+      const int64_t first = row * num_classes + c;
+      if (first + kStep <= available) {
+        // What belongs to the next row is not above infinity.
+        uint32_t bits = Bits(LoadWide(scores + first) > Load(thresholds + c));
+        for (; bits != 0; bits &= bits - 1) {
+          indices[found++] = static_cast<int32_t>(first) + __builtin_ctz(bits);
+        }
+      } else {
+        for (int64_t k = c; k < num_classes; ++k) {
+          const int64_t index = row * num_classes + k;
+          if (Widen(scores[index]) > thresholds[k]) {
+            indices[found++] = static_cast<int32_t>(index);
+          }
+        }
+        break;
+      }
     }
   }
-  for (; j < count; ++j) {
-    if (Widen(scores[j]) > threshold)
-      indices[found++] = static_cast<int32_t>(j);
-  }
   return found;
+}
+
+template <typename T>
+T NthLargest(int64_t n, int64_t count, T* scores) {
+  constexpr int kStep = kLanes<T>;
+  using Integer = std::decay_t<decltype(Mask<T>{}[0])>;
+  using Unsigned = std::make_unsigned_t<Integer>;
+  constexpr Unsigned kSign = Unsigned{1} << (8 * sizeof(T) - 1);
+  for (int64_t j = 0; j < count; j += kStep) {
+    const Vec<T> lowest = -Infinity<T>();
+    // The sum makes 0 of -0.
+    Vec<T> score = Load(scores + j) + Vec<T>{};
+    score = FirstLanes<T>(count - j) ? score : lowest;
+    const Mask<T> keys = OrderedBits<T>(reinterpret_cast<Mask<T>>(score));
+    memcpy(scores + j, &keys, sizeof(keys));
+  }
+  // From the highest bit on, the largest number that n of them reach.
+  Unsigned key = 0;
+  for (Unsigned bit = kSign; bit != 0; bit >>= 1u) {
+    const auto trial = static_cast<Integer>((key | bit) ^ kSign);
+    Mask<T> reach = {};
+    for (int64_t j = 0; j < count; j += kStep) {
+      reach -= LoadMask<T>(scores + j) >= trial;
+    }
+    int64_t total = 0;
+    for (int lane = 0; lane < kStep; ++lane) total += reach[lane];
+    if (total >= n) key |= bit;
+  }
+  Mask<T> result = {};
+  result[0] = static_cast<Integer>(key ^ kSign);
+  return reinterpret_cast<Vec<T>>(OrderedBits<T>(result))[0];
 }
 
 template <typename T>
@@ -246,12 +294,14 @@ int64_t FirstOverlapping(const RescoringOptions<T>& options,
                                                      boxes, count, box, area);
 }
 
-#define SSDOPS_INSTANTIATE(S) \
-  template int64_t ScanAbove<S>(const S*, int64_t, ComputeType<S>, int32_t*);
+#define SSDOPS_INSTANTIATE(S)                                        \
+  template int64_t ScanAbove<S>(const S*, int64_t, int64_t, int64_t, \
+                                const ComputeType<S>*, int32_t*);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
 
 #define SSDOPS_INSTANTIATE(T)                                                \
+  template T NthLargest<T>(int64_t, int64_t, T*);                            \
   template int64_t TakeSoftly<T>(const RescoringOptions<T>&,                 \
                                  const BoxColumns<T>&, int64_t, int64_t, T*, \
                                  int32_t*, T*);                              \

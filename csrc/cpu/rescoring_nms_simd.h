@@ -33,11 +33,17 @@ struct RescoringOptions {
 };
 
 SSDOPS_DECLARE_VARIANTS(
-    // Writes the indices of the scores above the threshold, in order, and
-    // returns their number.
+    // Scans rows of scores of `num_classes` classes, each class with a
+    // threshold of its own: writes the indices of those above it, in order, and
+    // returns their number. `available` scores may be read; the thresholds are
+    // padded with infinity to a multiple of kColumnStep.
     template <typename S>
-    int64_t ScanAbove(const S* scores, int64_t count, ComputeType<S> threshold,
+    int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
+                      int64_t available, const ComputeType<S>* thresholds,
                       int32_t* indices);
+    // The nth largest of `count` scores, n in [1, count]; 0 for -0. The column
+    // is used up.
+    template <typename T> T NthLargest(int64_t n, int64_t count, T* scores);
     // Soft-NMS of `count` candidates; equal scores are taken in the order of
     // the columns. `scores` is padded with -inf, and used up. Writes at most
     // `max_taken` indices with their final scores, and returns their number.

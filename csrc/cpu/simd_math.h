@@ -12,7 +12,6 @@
 namespace ssdops {
 namespace SSDOPS_ISA {
 
-using ::ssdops::Atan;
 using ::ssdops::Exp;
 using ::ssdops::Log;
 
@@ -49,19 +48,19 @@ SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
 }
 
 SSDOPS_INLINE Vec<double> Exp(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Exp(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Exp(double{x[i]});
   return x;
 }
 
 SSDOPS_INLINE Vec<double> Log(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Log(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Log(double{x[i]});
   return x;
 }
 
 SSDOPS_INLINE Vec<float> Atan(Vec<float> x) { return AtanOfFloats(x); }
 
 SSDOPS_INLINE Vec<double> Atan(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = ssdops::Atan(double{x[i]});
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::ssdops::Atan(double{x[i]});
   return x;
 }
 

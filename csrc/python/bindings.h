@@ -14,6 +14,7 @@ void BindDecodeBoxes(pybind11::module_& module);
 void BindDetect(pybind11::module_& module);
 void BindEncodeBoxes(pybind11::module_& module);
 void BindMatchAnchors(pybind11::module_& module);
+void BindNms(pybind11::module_& module);
 
 }  // namespace ssdops::python
 

@@ -57,6 +57,7 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindDetect(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
+  ssdops::python::BindNms(module);
   module.def(
       "atan",
       [](const py::array& x) {

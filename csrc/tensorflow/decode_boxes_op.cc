@@ -40,7 +40,8 @@ class DecodeBoxesOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ReadBoxCodingInputs(ctx, {"offsets"}, &inputs));
     const Tensor& offsets = ctx->input(0);
     Tensor* boxes = nullptr;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, offsets.shape(), &boxes));
+    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
+                            {0}, 0, offsets.shape(), &boxes));
     DecodeBoxes(Data<T>(offsets), inputs.anchors, inputs.variances,
                 inputs.batch, inputs.num_anchors, Data<T>(boxes),
                 TfParallelFor(ctx));
@@ -59,8 +60,8 @@ class DecodeBoxesGradOp : public OpKernel {
     const Tensor& grad_boxes = ctx->input(0);
     const Tensor& offsets = ctx->input(1);
     Tensor* grad_offsets = nullptr;
-    OP_REQUIRES_OK(ctx,
-                   ctx->allocate_output(0, offsets.shape(), &grad_offsets));
+    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
+                            {0}, 0, offsets.shape(), &grad_offsets));
     DecodeBoxesGrad(Data<T>(grad_boxes), Data<T>(offsets), inputs.anchors,
                     inputs.variances, inputs.batch, inputs.num_anchors,
                     Data<T>(grad_offsets), TfParallelFor(ctx));

@@ -42,7 +42,8 @@ class EncodeBoxesOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ReadBoxCodingInputs(ctx, {"boxes"}, &inputs));
     const Tensor& boxes = ctx->input(0);
     Tensor* offsets = nullptr;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &offsets));
+    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
+                            {0}, 0, boxes.shape(), &offsets));
     EncodeBoxes(Data<T>(boxes), inputs.anchors, inputs.variances, inputs.batch,
                 inputs.num_anchors, Data<T>(offsets), TfParallelFor(ctx));
   }
@@ -60,7 +61,8 @@ class EncodeBoxesGradOp : public OpKernel {
     const Tensor& grad_offsets = ctx->input(0);
     const Tensor& boxes = ctx->input(1);
     Tensor* grad_boxes = nullptr;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, boxes.shape(), &grad_boxes));
+    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
+                            {0}, 0, boxes.shape(), &grad_boxes));
     EncodeBoxesGrad(Data<T>(grad_offsets), Data<T>(boxes), inputs.anchors,
                     inputs.variances, inputs.batch, inputs.num_anchors,
                     Data<T>(grad_boxes), TfParallelFor(ctx));

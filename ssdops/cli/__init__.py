@@ -9,6 +9,7 @@ import sys
 import typer
 
 from ssdops.cli.anchors import anchors
+from ssdops.cli.bench import bench
 from ssdops.cli.demo import demo
 from ssdops.cli.detect import detect
 from ssdops.cli.doctor import doctor
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, detect, anchors, doctor):
+for command in (demo, detect, anchors, bench, doctor):
     app.command()(command)
 
 

@@ -10,12 +10,14 @@ from ssdops.ops.decode_boxes import decode_boxes
 from ssdops.ops.detect import DetectResult, detect
 from ssdops.ops.encode_boxes import encode_boxes
 from ssdops.ops.match_anchors import AnchorMatches, match_anchors
+from ssdops.ops.nms import NmsResult, nms
 
 __all__ = [
     "AnchorMatches",
     "DetectResult",
     "Detections",
     "DetectionsWithAnchors",
+    "NmsResult",
     "Targets",
     "assign_targets",
     "batched_nms",
@@ -24,4 +26,5 @@ __all__ = [
     "detect",
     "encode_boxes",
     "match_anchors",
+    "nms",
 ]

@@ -193,6 +193,17 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def flag(name: str, value: bool) -> bool:
+    """Check a truth value.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def matching_thresholds(
     iou_threshold: float, negative_threshold: float | None
 ) -> tuple[float, float]:
@@ -304,20 +315,20 @@ def class_subset(
     return classes
 
 
-def constant(value: Any) -> Any:
-    """A number, or several, for an input of type double of a native op.
+def constant(value: Any, dtype: tf.DType = tf.float64) -> Any:
+    """A number, or several, for an input of a native op that is not a tensor.
 
     Eagerly, making a tensor takes longer than some kernels: equal values share one.
     """
     if isinstance(value, tf.Tensor) or not tf.executing_eagerly():
         return value
-    return _eager_constant(value)
+    return _eager_constant(value, dtype)
 
 
 @functools.lru_cache(maxsize=512)
-def _eager_constant(value: Any) -> tf.Tensor:
+def _eager_constant(value: Any, dtype: tf.DType) -> tf.Tensor:
     with tf.device("CPU:0"):
-        return tf.constant(value, tf.float64)
+        return tf.constant(value, dtype)
 
 
 def variances(values: Sequence[float]) -> tuple[float, float, float, float]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ssdops.constants import PADDING_LABEL, VARIANCES
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import assign_targets as reference
 
 tf.no_gradient("Ssdops>AssignTargets")
@@ -36,6 +37,11 @@ class Targets(NamedTuple):
     matched_iou: tf.Tensor
 
 
+def _targets(outputs: Any) -> Targets:
+    return Targets(*outputs)
+
+
+@remembers_eager_calls
 def assign_targets(
     anchors: Any,
     gt_boxes: Any,
@@ -120,19 +126,18 @@ def assign_targets(
 
     native = native_module("assign_targets", anchors.dtype, implementation)
     if native is not None:
-        targets = native.ssdops_assign_targets(
-            anchors=anchors,
-            gt_boxes=gt_boxes,
-            gt_labels=gt_labels,
-            iou_threshold=positive,
-            negative_threshold=negative,
-            ignore_threshold=ignore,
-            variances=values,
+        return native_call(
+            native.ssdops_assign_targets,
+            {"anchors": anchors, "gt_boxes": gt_boxes, "gt_labels": gt_labels},
+            _targets,
+            iou_threshold=_validate.constant(positive),
+            negative_threshold=_validate.constant(negative),
+            ignore_threshold=_validate.constant(ignore),
+            variances=_validate.constant(values),
             bipartite_only=bipartite_only,
             ignore_cross_boundary=ignore_cross_boundary,
             name=name,
         )
-        return Targets(*targets)
     with tf.name_scope(name or "assign_targets"):
         anchors, gt_boxes, gt_labels = _validate.runtime_shapes(
             ("anchors", anchors, "[A, 4]"),

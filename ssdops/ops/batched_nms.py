@@ -205,6 +205,7 @@ def batched_nms(
     method = _validate.one_of("method", method, METHODS)
     criterion = _validate.one_of("criterion", criterion, CRITERIA)
     sigma = _validate.within("sigma", sigma, *SIGMA_RANGE)
+    class_agnostic = _validate.flag("class_agnostic", class_agnostic)
     score_limit = _validate.not_nan("score_threshold", score_threshold)
     iou_limit = _validate.fraction("iou_threshold", iou_threshold)
     if pre_nms_top_k is not None:
@@ -224,7 +225,7 @@ def batched_nms(
             sigma=_validate.constant(sigma),
             method=method,
             criterion=criterion,
-            class_agnostic=bool(class_agnostic),
+            class_agnostic=class_agnostic,
             pre_nms_top_k=-1 if pre_nms_top_k is None else pre_nms_top_k,
             max_detections=max_detections,
             background_class=-1 if background_class is None else background_class,
@@ -240,7 +241,7 @@ def batched_nms(
             method=method,
             criterion=criterion,
             sigma=sigma,
-            class_agnostic=bool(class_agnostic),
+            class_agnostic=class_agnostic,
             score_threshold=score_limit,
             iou_threshold=iou_limit,
             pre_nms_top_k=pre_nms_top_k,

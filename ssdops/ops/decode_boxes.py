@@ -11,9 +11,11 @@ import tensorflow as tf
 from ssdops.constants import VARIANCES
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import decode_boxes as reference
 
 
+@remembers_eager_calls
 def decode_boxes(
     offsets: Any,
     anchors: Any,
@@ -61,14 +63,22 @@ def decode_boxes(
     values = _validate.variances(variances)
     native = native_module("decode_boxes", offsets.dtype, implementation)
     if native is not None:
-        return native.ssdops_decode_boxes(
-            offsets=offsets, anchors=anchors, variances=values, name=name
+        return native_call(
+            native.ssdops_decode_boxes,
+            {"offsets": offsets, "anchors": anchors},
+            _tensor,
+            variances=_validate.constant(values),
+            name=name,
         )
     with tf.name_scope(name or "decode_boxes"):
         offsets, anchors = _validate.runtime_shapes(
             ("offsets", offsets, "[..., A, 4]"), ("anchors", anchors, "[A, 4]")
         )
         return reference(offsets, anchors, variances=values)
+
+
+def _tensor(output: tf.Tensor) -> tf.Tensor:
+    return output
 
 
 @tf.RegisterGradient("Ssdops>DecodeBoxes")  # type: ignore[untyped-decorator]

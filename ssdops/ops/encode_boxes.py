@@ -11,9 +11,11 @@ import tensorflow as tf
 from ssdops.constants import VARIANCES
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import encode_boxes as reference
 
 
+@remembers_eager_calls
 def encode_boxes(
     boxes: Any,
     anchors: Any,
@@ -60,14 +62,22 @@ def encode_boxes(
     values = _validate.variances(variances)
     native = native_module("encode_boxes", boxes.dtype, implementation)
     if native is not None:
-        return native.ssdops_encode_boxes(
-            boxes=boxes, anchors=anchors, variances=values, name=name
+        return native_call(
+            native.ssdops_encode_boxes,
+            {"boxes": boxes, "anchors": anchors},
+            _tensor,
+            variances=_validate.constant(values),
+            name=name,
         )
     with tf.name_scope(name or "encode_boxes"):
         boxes, anchors = _validate.runtime_shapes(
             ("boxes", boxes, "[..., A, 4]"), ("anchors", anchors, "[A, 4]")
         )
         return reference(boxes, anchors, variances=values)
+
+
+def _tensor(output: tf.Tensor) -> tf.Tensor:
+    return output
 
 
 @tf.RegisterGradient("Ssdops>EncodeBoxes")  # type: ignore[untyped-decorator]

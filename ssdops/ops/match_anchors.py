@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import match_anchors as reference
 
 tf.no_gradient("Ssdops>MatchAnchors")
@@ -29,6 +30,11 @@ class AnchorMatches(NamedTuple):
     matched_iou: tf.Tensor
 
 
+def _matches(outputs: Any) -> AnchorMatches:
+    return AnchorMatches(*outputs)
+
+
+@remembers_eager_calls
 def match_anchors(
     anchors: Any,
     gt_boxes: Any,
@@ -99,18 +105,17 @@ def match_anchors(
 
     native = native_module("match_anchors", anchors.dtype, implementation)
     if native is not None:
-        matches = native.ssdops_match_anchors(
-            anchors=anchors,
-            gt_boxes=gt_boxes,
-            gt_labels=gt_labels,
-            iou_threshold=positive,
-            negative_threshold=negative,
-            ignore_threshold=ignore,
+        return native_call(
+            native.ssdops_match_anchors,
+            {"anchors": anchors, "gt_boxes": gt_boxes, "gt_labels": gt_labels},
+            _matches,
+            iou_threshold=_validate.constant(positive),
+            negative_threshold=_validate.constant(negative),
+            ignore_threshold=_validate.constant(ignore),
             bipartite_only=bipartite_only,
             ignore_cross_boundary=ignore_cross_boundary,
             name=name,
         )
-        return AnchorMatches(*matches)
     with tf.name_scope(name or "match_anchors"):
         anchors, gt_boxes, gt_labels = _validate.runtime_shapes(
             ("anchors", anchors, "[A, 4]"),

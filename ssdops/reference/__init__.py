@@ -10,6 +10,7 @@ from ssdops.reference.decode_boxes import decode_boxes
 from ssdops.reference.detect import detect
 from ssdops.reference.encode_boxes import encode_boxes
 from ssdops.reference.match_anchors import match_anchors
+from ssdops.reference.nms import nms
 
 __all__ = [
     "assign_targets",
@@ -19,4 +20,5 @@ __all__ = [
     "detect",
     "encode_boxes",
     "match_anchors",
+    "nms",
 ]

@@ -120,6 +120,20 @@ def test_half_types_are_limited_to_their_own_range(
     assert grad[0].tolist()[2] == 0
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+def test_results_may_replace_their_input(native: ModuleType, dtype: type) -> None:
+    arrays = ordinary(np.random.default_rng(4), 3, 61, dtype=np.float32)
+    first, second, anchors = (array.astype(dtype) for array in arrays)
+    for function, inputs in (
+        (native.decode_boxes, (first, anchors)),
+        (native.decode_boxes_grad, (first, second, anchors)),
+    ):
+        expected = function(*inputs)
+        replaced = inputs[0].copy()
+        function(replaced, *inputs[1:], out=replaced)
+        assert_equal_bits(replaced, expected)
+
+
 def test_batches_do_not_matter(native: ModuleType) -> None:
     _, offsets, anchors = ordinary(np.random.default_rng(2), 5, 61, dtype=np.float32)
     whole = native.decode_boxes(offsets, anchors, num_threads=3)

@@ -129,6 +129,20 @@ def test_an_offset_that_overflows_a_half_type_gives_zeros(
         assert grad.astype(np.float32).any() == finite
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+def test_results_may_replace_their_input(native: ModuleType, dtype: type) -> None:
+    arrays = ordinary(np.random.default_rng(4), 3, 61, dtype=np.float32)
+    first, second, anchors = (array.astype(dtype) for array in arrays)
+    for function, inputs in (
+        (native.encode_boxes, (first, anchors)),
+        (native.encode_boxes_grad, (first, second, anchors)),
+    ):
+        expected = function(*inputs)
+        replaced = inputs[0].copy()
+        function(replaced, *inputs[1:], out=replaced)
+        assert_equal_bits(replaced, expected)
+
+
 def test_batches_do_not_matter(native: ModuleType) -> None:
     boxes, _, anchors = ordinary(np.random.default_rng(3), 5, 61, dtype=np.float32)
     whole = native.encode_boxes(boxes, anchors, num_threads=3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given
 from oracles.box_iou import iou
 from support import strategies
-from support.bits import assert_all_equal_bits, assert_equal_bits
+from support.bits import assert_all_equal_bits, assert_equal_bits, assert_within
 from support.cases import (
     beside,
     quantised_boxes,
@@ -36,12 +37,16 @@ from support.modes import (
     MODES,
     Mode,
 )
+from support.tolerances import decay_tolerance
 
 from ssdops import Detections, batched_nms
 from ssdops.ops import DetectionsWithAnchors
 
 F32 = tf.float32
 NAMES = DetectionsWithAnchors._fields
+EXACT_METHODS = ("greedy", "weighted", "soft_linear", "matrix_linear")
+GAUSSIAN_METHODS = ("soft_gaussian", "matrix_gaussian")
+METHODS = (*EXACT_METHODS, *GAUSSIAN_METHODS)
 
 
 def expected(boxes: Any, scores: Any, **options: Any) -> tuple[Any, ...]:
@@ -231,18 +236,140 @@ def test_the_rest_of_the_batch_does_not_matter(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALF_DTYPES)
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-def test_half_types_are_computed_in_float32(dtype: type, how: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_half_types_are_computed_in_float32(mode: Mode, dtype: type) -> None:
     rng = np.random.default_rng(15)
     boxes = random_boxes(rng, 2, 29, dtype=np.float32).astype(dtype)
     scores = rng.uniform(0, 1, (2, 29, 3)).astype(dtype)
     wide = expected(boxes.astype(np.float32), scores.astype(np.float32))
-    actual = Mode("reference", how).run(
-        batched_nms, boxes, scores, return_anchor_indices=True
-    )
+    actual = check(mode, boxes, scores)
     for name, a, e in zip(NAMES, actual, wide, strict=True):
         assert_equal_bits(a, e.astype(a.dtype), name)
     assert actual.boxes.dtype == actual.scores.dtype == boxes.dtype
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", EXACT_METHODS)
+def test_exact_methods(mode: Mode, method: str) -> None:
+    options = {"method": method, "criterion": "diou", "class_agnostic": True}
+    options.update(score_threshold=-1.0, iou_threshold=0.25, background_class=None)
+    function = mode.function(
+        batched_nms, "float32", return_anchor_indices=True, **options
+    )
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        boxes = quantised_boxes(rng, 2, 17, dtype=np.float32)
+        scores = tied_scores(rng, 2, 17, 3, dtype=np.float32)
+        if seed == 3:
+            boxes = random_boxes(rng, 2, 17, dtype=np.float32)
+        actual = function(tf.constant(boxes), tf.constant(scores))
+        wanted = expected(boxes, scores, **options)
+        assert_all_equal_bits([t.numpy() for t in actual], wanted, NAMES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", GAUSSIAN_METHODS)
+def test_gaussian_methods(mode: Mode, method: str) -> None:
+    for dtype in FULL_DTYPES[: 1 if mode.how == "xla" else 2]:
+        rng = np.random.default_rng(20)
+        boxes = random_boxes(rng, 2, 25, dtype=dtype)
+        scores = rng.uniform(0, 1, (2, 25, 3)).astype(dtype)
+        check_gaussian(mode, boxes, scores, method=method, sigma=0.3)
+
+
+def check_gaussian(mode: Mode, boxes: Any, scores: Any, **options: Any) -> None:
+    """The scores may differ in the last places, and nothing else."""
+    actual = mode.run(batched_nms, boxes, scores, return_anchor_indices=True, **options)
+    wanted = expected(boxes, scores, **options)
+    tolerance = decay_tolerance(wanted[1], boxes.shape[1], 1 / options["sigma"])
+    assert_within(actual.scores, wanted[1], tolerance, "scores")
+    for name, a, e in zip(NAMES, actual, wanted, strict=True):
+        if name != "scores":
+            assert_equal_bits(a, e, name)
+
+
+@pytest.mark.parametrize("mode", EAGER_MODES)
+@pytest.mark.parametrize("method", EXACT_METHODS)
+@pytest.mark.parametrize("seed", range(4))
+def test_options_of_every_exact_method(mode: Mode, method: str, seed: int) -> None:
+    rng = np.random.default_rng([seed, METHODS.index(method)])
+    dtype = (*FULL_DTYPES, *HALF_DTYPES)[seed]
+    boxes = quantised_boxes(rng, 2, 23, dtype=dtype)
+    for steps in (3, 30):
+        check(
+            mode,
+            boxes,
+            tied_scores(rng, 2, 23, 4, dtype=dtype, steps=steps),
+            method=method,
+            criterion=str(rng.choice(["iou", "diou"])),
+            class_agnostic=bool(rng.integers(0, 2)),
+            score_threshold=float(rng.choice([-np.inf, -1, 0, 0.25])),
+            iou_threshold=float(rng.integers(0, 9) / 8),
+            pre_nms_top_k=rng.choice([None, 1, 3, 10, 40]),
+            max_detections=int(rng.choice([1, 5, 100])),
+            background_class=rng.choice([None, 0, 2]),
+        )
+
+
+@pytest.mark.parametrize("mode", EAGER_MODES)
+@pytest.mark.parametrize("method", METHODS)
+def test_special_boxes_and_scores_of_every_method(mode: Mode, method: str) -> None:
+    boxes = special_boxes(np.float32)[None]
+    rng = np.random.default_rng(21)
+    scores = rng.choice(
+        [-np.inf, -1, -0.0, 0.0, 0.25, 0.5, 1, np.inf, np.nan], (1, boxes.shape[1], 3)
+    ).astype(np.float32)
+    gaussian = method in GAUSSIAN_METHODS
+    for options in (
+        {"criterion": "diou", "score_threshold": -2.0, "background_class": None},
+        {"class_agnostic": True},
+    ):
+        options.update(method=method, sigma=0.5)
+        (check_gaussian if gaussian else check)(mode, boxes, scores, **options)
+
+
+@pytest.mark.parametrize("mode", EAGER_MODES)
+@pytest.mark.parametrize("method", METHODS[1:])
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_sizes_of_every_method(mode: Mode, method: str, agnostic: bool) -> None:
+    check_sizes(mode, method=method, class_agnostic=agnostic)
+
+
+@pytest.mark.parametrize("method", ["weighted", "soft_linear", "matrix_linear"])
+def test_sizes_of_compiled_methods(method: str) -> None:
+    check_sizes(Mode("reference", "xla"), method=method)
+
+
+def check_sizes(mode: Mode, **options: Any) -> None:
+    rng = np.random.default_rng(22)
+    for batch, anchors, classes in ((0, 3, 3), (2, 0, 3), (2, 3, 0), (1, 1, 1)):
+        boxes = random_boxes(rng, batch, anchors, dtype=np.float32)
+        scores = rng.uniform(0, 1, (batch, anchors, classes)).astype(np.float32)
+        check(mode, boxes, scores, max_detections=4, background_class=None, **options)
+
+
+@pytest.mark.parametrize("mode", EAGER_MODES)
+def test_soft_nms_of_tensorflow(mode: Mode) -> None:
+    """TensorFlow's weight is `exp(-u^2 / (2 sigma))`."""
+    rng = np.random.default_rng(23)
+    boxes = random_boxes(rng, 1, 60, dtype=np.float32)
+    scores = rng.uniform(0, 1, (1, 60, 2)).astype(np.float32)
+    indices, values = tf.image.non_max_suppression_with_scores(
+        boxes[0], scores[0, :, 1], 60, 1.0, 0.1, soft_nms_sigma=0.25
+    )
+    found = mode.run(
+        batched_nms,
+        boxes,
+        scores,
+        method="soft_gaussian",
+        sigma=0.5,
+        score_threshold=0.1,
+        max_detections=len(indices) + 1,
+        return_anchor_indices=True,
+    )
+    assert found.num_detections.tolist() == [len(indices)]
+    assert found.anchor_indices[0, :-1].tolist() == indices.numpy().tolist()
+    np.testing.assert_allclose(found.scores[0, :-1], values, rtol=1e-5)
 
 
 def test_anchor_indices_are_returned_on_request() -> None:
@@ -330,6 +457,14 @@ def test_sizes_known_at_run_time(implementation, boxes, scores) -> None:
         ({"background_class": -1}, "background_class must be None or at least 0"),
         ({"background_class": 0.5}, "background_class must be"),
         ({"implementation": 3}, "implementation must be one of"),
+        ({"method": "soft"}, "method must be one of 'greedy', 'weighted', 'soft_li"),
+        ({"method": None}, "method must be one of"),
+        ({"criterion": "giou"}, "criterion must be one of 'iou', 'diou', got 'giou'"),
+        ({"sigma": 0}, "sigma must be in [1e-06, 1e+06], got 0"),
+        ({"sigma": float("nan")}, "sigma must be in [1e-06, 1e+06], got nan"),
+        ({"sigma": float("inf")}, "sigma must be in [1e-06, 1e+06], got inf"),
+        ({"sigma": "wide"}, "sigma must be a number, got 'wide'"),
+        ({"class_agnostic": 2}, "class_agnostic must be True or False, got 2"),
     ],
 )
 def test_option_errors(options: dict[str, Any], message: str) -> None:
@@ -345,6 +480,9 @@ def test_dtype_errors() -> None:
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_not_differentiable(implementation: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_not_differentiable(implementation: str, method: str) -> None:
     boxes, scores = one_class([[0, 0, 1, 1], [2, 2, 3, 3]], [0.5, 0.75])
-    expect_no_gradient(batched_nms, implementation, boxes, scores)
+    call = functools.partial(batched_nms, method=method)
+    functools.update_wrapper(call, batched_nms)
+    expect_no_gradient(call, implementation, boxes, scores)

@@ -81,6 +81,24 @@ def decode_tolerance(
     return half * (FUNCTION_ULPS + 1.5) * eps + rounding + SMALLEST[boxes.dtype.name]
 
 
+def decay_tolerance(scores: Array, decays: int, largest_exponent: float) -> Array:
+    """Largest allowed difference of a Gaussian decay from the oracle.
+
+    A weight is `exp(x / sigma)`: either exponential is `FUNCTION_ULPS` off, the
+    quotient may be a product with the rounded reciprocal, and `x` be fused, so that
+    the arguments are 3 eps apart, relative to themselves; the product with the score
+    adds half an `eps` on either side.
+
+    Args:
+        scores: the oracle's result.
+        decays: how often a score is multiplied at most.
+        largest_exponent: magnitude of the largest argument.
+    """
+    wide = np.abs(scores.astype(np.float64))
+    each = 2 * FUNCTION_ULPS + 3 * largest_exponent + 1
+    return wide * decays * each * float(np.finfo(scores.dtype).eps)
+
+
 def gradient_tolerance(magnitude: Array, dtype: Any) -> Array:
     """Largest allowed difference of a gradient from its float64 value.
 
