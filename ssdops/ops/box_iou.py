@@ -103,7 +103,7 @@ def box_iou(
         return native_call(
             native.ssdops_box_iou,
             {"boxes_a": boxes_a, "boxes_b": boxes_b},
-            _itself,
+            _tensor,
             kind=kind,
             aligned=aligned,
             name=name,
@@ -131,7 +131,7 @@ def _box_iou_grad(op: Any, grad_iou: tf.Tensor) -> Any:
 tf.no_gradient("Ssdops>BoxIouGrad")
 
 
-def _itself(iou: tf.Tensor) -> tf.Tensor:
+def _tensor(iou: tf.Tensor) -> tf.Tensor:
     return iou
 
 
