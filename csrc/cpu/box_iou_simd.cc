@@ -45,6 +45,14 @@ SSDOPS_INLINE Boxes<kind, T> Prepared(VecBox<T> box) {
   return boxes;
 }
 
+// The same of one box in all lanes.
+template <IouKind kind, typename T>
+SSDOPS_INLINE Boxes<kind, T> PreparedOne(const Box<T>& box) {
+  const bool replaced = IsQuotient(kind) && !IsValid(box);
+  return {SplatBox(replaced ? kNowhere<T> : box), Splat(Area(box)),
+          Splat(AngleFor<kind>(box))};
+}
+
 // `count` stored boxes, at most kLanes of them; zeros in the other lanes.
 template <typename S>
 SSDOPS_INLINE VecBox<ComputeType<S>> LoadSomeBoxes(const S* from,
@@ -139,12 +147,17 @@ SSDOPS_INLINE void Rectangle(const S* boxes_a, int64_t num_a, const S* boxes_b,
       tile[j / kStep] = Prepared<kind, T>(
           LoadSomeBoxes(boxes_b + 4 * (first + j), columns - j));
     }
+    const int64_t whole = columns / kStep;
     for (int64_t i = 0; i < num_a; ++i) {
-      const Box<T> box = LoadWideBox(boxes_a + 4 * i);
-      const Boxes<kind, T> a = Prepared<kind, T>(SplatBox(box));
+      const Boxes<kind, T> a =
+          PreparedOne<kind, T>(LoadWideBox(boxes_a + 4 * i));
       S* out = iou + i * stride + first;
-      for (int64_t j = 0; j < columns; j += kStep) {
-        StoreSome(out + j, Value(a, tile[j / kStep]), columns - j);
+      for (int64_t k = 0; k < whole; ++k) {
+        StoreNarrow(out + k * kStep, Value(a, tile[k]));
+      }
+      if (whole * kStep < columns) {
+        StoreSome(out + whole * kStep, Value(a, tile[whole]),
+                  columns - whole * kStep);
       }
     }
   }

@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from ssdops.ops import _validate
 from ssdops.ops._dispatch import native_module
+from ssdops.ops._eager import native_call, remembers_eager_calls
 from ssdops.reference import box_iou as reference
 
 KINDS: Final = ("iou", "giou", "diou", "ciou", "ioa")
 
 
+@remembers_eager_calls
 def box_iou(
     boxes_a: Any,
     boxes_b: Any,
@@ -82,9 +84,7 @@ def box_iou(
         array([[0.5]], dtype=float32)
     """
     boxes_a, boxes_b = _validate.float_tensors(boxes_a=boxes_a, boxes_b=boxes_b)
-    if kind not in KINDS:
-        expected = ", ".join(map(repr, KINDS))
-        raise ValueError(f"kind must be one of {expected}, got {kind!r}")
+    _validate.one_of("kind", kind, KINDS)
     if aligned:
         _validate.shape("boxes_a", boxes_a, "[..., N, 4]")
         _validate.shape("boxes_b", boxes_b, "[..., N, 4]")
@@ -100,8 +100,13 @@ def box_iou(
             _validate.same_size("boxes_a", boxes_a, 0, "boxes_b", boxes_b, 0)
     native = native_module("box_iou", boxes_a.dtype, implementation)
     if native is not None:
-        return native.ssdops_box_iou(
-            boxes_a=boxes_a, boxes_b=boxes_b, kind=kind, aligned=aligned, name=name
+        return native_call(
+            native.ssdops_box_iou,
+            {"boxes_a": boxes_a, "boxes_b": boxes_b},
+            _tensor,
+            kind=kind,
+            aligned=aligned,
+            name=name,
         )
     with tf.name_scope(name or "box_iou"):
         check = _checked_alignment if aligned else _checked_at_run_time
@@ -124,6 +129,10 @@ def _box_iou_grad(op: Any, grad_iou: tf.Tensor) -> Any:
 
 
 tf.no_gradient("Ssdops>BoxIouGrad")
+
+
+def _tensor(iou: tf.Tensor) -> tf.Tensor:
+    return iou
 
 
 def _checked_alignment(
