@@ -180,7 +180,8 @@ SSDOPS_INLINE int64_t FirstOverlappingAs(T threshold,
     if (!Any<T>(overlap > zero)) continue;
     const Vec<T> u = Measure<kDiou, T>(other, Load(boxes.area + j), wide_box,
                                        wide_area, overlap);
-    const uint32_t bits = Bits(u > threshold);
+    const Mask<T> above = u > threshold;
+    const uint32_t bits = Bits(above);
     if (bits != 0) return j + __builtin_ctz(bits);
   }
   return -1;
@@ -200,7 +201,8 @@ int64_t ScanAbove(const S* scores, int64_t num_rows, int64_t num_classes,
       const int64_t first = row * num_classes + c;
       if (first + kStep <= available) {
         // What belongs to the next row is not above infinity.
-        uint32_t bits = Bits(LoadWide(scores + first) > Load(thresholds + c));
+        const Mask<T> above = LoadWide(scores + first) > Load(thresholds + c);
+        uint32_t bits = Bits(above);
         for (; bits != 0; bits &= bits - 1) {
           indices[found++] = static_cast<int32_t>(first) + __builtin_ctz(bits);
         }
