@@ -255,8 +255,9 @@ class CombinedImage {
 
   int64_t SuppressInClass(int64_t c, int32_t* indices) {
     const NmsBoxes<float> boxes = {BoxesOf(c), Stride(), true};
-    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices, of_class_,
-                         /*find_ties=*/true);
+    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices,
+                              of_class_,
+                              /*find_ties=*/true);
     nms.VisitBest(scratch_.items + c * shape_.num_boxes, scratch_.counts[c]);
     if (!nms.ties_matter()) return nms.num_kept();
     return SuppressInHeapOrder(c, indices);
@@ -277,7 +278,8 @@ class CombinedImage {
       }
     }
     const NmsBoxes<float> boxes = {BoxesOf(c), Stride(), true};
-    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices, of_class_);
+    SingleClassNms<float> nms(boxes, shape_.num_boxes, greedy_, indices,
+                              of_class_);
     while (size > 0 && !nms.is_full()) {
       std::pop_heap(heap, heap + size, is_worse);
       const NmsItem<float> item = {static_cast<uint32_t>(heap[--size].index),

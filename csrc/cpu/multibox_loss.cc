@@ -80,6 +80,25 @@ class ConfidenceMiner {
   T* hardness_;
 };
 
+// Calls body(anchor) for the positives of an image, in their order.
+template <typename Body>
+void ForEachPositive(const int32_t* classes, int64_t count, const Body& body) {
+  constexpr int64_t kBlock = 32;
+  int64_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    // Most blocks have none; this loop is vectorised.
+    int32_t any = 0;
+    for (int64_t k = 0; k < kBlock; ++k) any |= classes[i + k] > 0 ? 1 : 0;
+    if (any == 0) continue;
+    for (int64_t k = i; k < i + kBlock; ++k) {
+      if (classes[k] > 0) body(k);
+    }
+  }
+  for (; i < count; ++i) {
+    if (classes[i] > 0) body(i);
+  }
+}
+
 // What one image adds to the losses.
 struct ImageLoss {
   double localization, confidence;
@@ -155,14 +174,12 @@ class Localization {
 
  private:
   BoxFromOffsets<T> Decode(const S* offsets, const Box<T>& anchor) const {
-    const Extent<T> y =
-        DecodeExtent(Widen(offsets[0]), Widen(offsets[2]),
-                     MakeExtent(anchor.ymin, anchor.ymax), variances_[0],
-                     variances_[2]);
-    const Extent<T> x =
-        DecodeExtent(Widen(offsets[1]), Widen(offsets[3]),
-                     MakeExtent(anchor.xmin, anchor.xmax), variances_[1],
-                     variances_[3]);
+    const Extent<T> y = DecodeExtent(Widen(offsets[0]), Widen(offsets[2]),
+                                     MakeExtent(anchor.ymin, anchor.ymax),
+                                     variances_[0], variances_[2]);
+    const Extent<T> x = DecodeExtent(Widen(offsets[1]), Widen(offsets[3]),
+                                     MakeExtent(anchor.xmin, anchor.xmax),
+                                     variances_[1], variances_[3]);
     const T half_y = y.size * T(0.5), half_x = x.size * T(0.5);
     return {{Saturate(y.centre - half_y), Saturate(x.centre - half_x),
              Saturate(y.centre + half_y), Saturate(x.centre + half_x)},
@@ -209,8 +226,8 @@ class Localization {
     const bool grows = is_inside(decoded.size);
     *by_shift = Narrow<S>(
         moves ? (by_low + by_high) * anchor.size * centre_variance : T(0));
-    *by_stretch = Narrow<S>(
-        grows ? (by_high - by_low) * half * size_variance : T(0));
+    *by_stretch =
+        Narrow<S>(grows ? (by_high - by_low) * half * size_variance : T(0));
   }
 
   LocalizationLoss kind_;
@@ -246,42 +263,38 @@ bool MultiboxLoss(const MultiboxLossInput<S>& input,
   const int64_t cost =
       1000 + num_anchors * (2 + shape.num_classes / (is_focal ? 1 : 6));
 
-  parallel_for(
-      shape.batch, cost, [&](int64_t begin, int64_t end, int worker) {
-        WorkspaceCursor cursor(static_cast<std::byte*>(workspace) +
-                               shared.used() + worker * sizes.used());
-        ConfidenceMiner<S> miner(num_anchors, &cursor);
-        for (int64_t image = begin; image < end; ++image) {
-          const int64_t first = image * num_anchors;
-          const ConfidenceRows<S> rows =
-              RowsOfImage(input, shape, options, output.mined, image);
-          bool* mined = output.mined + first;
-          const ClassCounts counts =
-              SSDOPS_CALL_VARIANT(CountClasses(rows.classes, num_anchors));
-          const int64_t wanted =
-              is_focal ? 0 : NegativesWanted(counts, options.negative_ratio);
-          if (wanted == 0) {
-            std::fill(mined, mined + num_anchors, false);
-          } else if (wanted == counts.candidates) {
-            std::transform(rows.classes, rows.classes + num_anchors, mined,
-                           [](int32_t c) { return c == 0; });
-          } else {
-            miner.Run(rows, wanted, mined);
-          }
-          ImageLoss loss = {0, 0, counts.positives, true};
-          loss.confidence =
-              SSDOPS_CALL_VARIANT(ConfidenceSum<S>(rows, &loss.valid));
-          int64_t left = counts.positives;
-          for (int64_t i = 0; left > 0; ++i) {
-            if (rows.classes[i] <= 0) continue;
-            --left;
-            loss.localization += localization.Loss(
-                input.offsets + 4 * (first + i),
-                input.target_offsets + 4 * (first + i), AnchorAt(input, i));
-          }
-          losses[image] = loss;
-        }
+  parallel_for(shape.batch, cost, [&](int64_t begin, int64_t end, int worker) {
+    WorkspaceCursor cursor(static_cast<std::byte*>(workspace) + shared.used() +
+                           worker * sizes.used());
+    ConfidenceMiner<S> miner(num_anchors, &cursor);
+    for (int64_t image = begin; image < end; ++image) {
+      const int64_t first = image * num_anchors;
+      const ConfidenceRows<S> rows =
+          RowsOfImage(input, shape, options, output.mined, image);
+      bool* mined = output.mined + first;
+      const ClassCounts counts =
+          SSDOPS_CALL_VARIANT(CountClasses(rows.classes, num_anchors));
+      const int64_t wanted =
+          is_focal ? 0 : NegativesWanted(counts, options.negative_ratio);
+      if (wanted == 0) {
+        std::fill(mined, mined + num_anchors, false);
+      } else if (wanted == counts.candidates) {
+        std::transform(rows.classes, rows.classes + num_anchors, mined,
+                       [](int32_t c) { return c == 0; });
+      } else {
+        miner.Run(rows, wanted, mined);
+      }
+      ImageLoss loss = {0, 0, counts.positives, true};
+      loss.confidence =
+          SSDOPS_CALL_VARIANT(ConfidenceSum<S>(rows, &loss.valid));
+      ForEachPositive(rows.classes, num_anchors, [&](int64_t i) {
+        loss.localization += localization.Loss(
+            input.offsets + 4 * (first + i),
+            input.target_offsets + 4 * (first + i), AnchorAt(input, i));
       });
+      losses[image] = loss;
+    }
+  });
 
   ImageLoss sum = {0, 0, 0, true};
   for (int64_t image = 0; image < shape.batch; ++image) {
@@ -329,8 +342,8 @@ void MultiboxLossGrad(const MultiboxLossInput<S>& input,
   const auto localization_scale = static_cast<T>(
       (options.localization_weight * total + grad_losses[1]) / n);
   const auto confidence_scale = static_cast<T>((total + grad_losses[2]) / n);
-  const bool stream =
-      shape.batch * logits * static_cast<int64_t>(sizeof(S)) >= kBytesToStream;
+  constexpr auto kSize = static_cast<int64_t>(sizeof(S));
+  const bool stream = shape.batch * logits * kSize >= kBytesToStream;
   const Localization<S> localization(options);
   const bool is_focal = options.confidence == ConfidenceLoss::kSigmoidFocal;
   const int64_t cost =
@@ -341,36 +354,37 @@ void MultiboxLossGrad(const MultiboxLossInput<S>& input,
       const int64_t first = image * num_anchors;
       S* by_logits = grad_logits + image * logits;
       S* by_offsets = grad_offsets + 4 * first;
-      std::fill(by_offsets, by_offsets + 4 * num_anchors, S{});
+      SSDOPS_CALL_VARIANT(
+          FillZeros(by_offsets, 4 * num_anchors * kSize, stream));
       if (!counts) {
-        std::fill(by_logits, by_logits + logits, S{});
+        SSDOPS_CALL_VARIANT(FillZeros(by_logits, logits * kSize, stream));
         continue;
       }
       const ConfidenceRows<S> rows =
           RowsOfImage(input, shape, options, mined, image);
       SSDOPS_CALL_VARIANT(
           ConfidenceGrad<S>(rows, confidence_scale, stream, by_logits));
-      for (int64_t i = 0; i < num_anchors; ++i) {
-        if (rows.classes[i] <= 0) continue;
+      ForEachPositive(rows.classes, num_anchors, [&](int64_t i) {
         localization.Grad(input.offsets + 4 * (first + i),
                           input.target_offsets + 4 * (first + i),
                           AnchorAt(input, i), localization_scale,
                           by_offsets + 4 * i);
-      }
+      });
     }
+    if (stream) SSDOPS_CALL_VARIANT(FinishStream());
   });
 }
 
-#define SSDOPS_INSTANTIATE(S)                                                  \
-  template bool MultiboxLoss<S>(                                               \
-      const MultiboxLossInput<S>&, const MultiboxLossShape&,                   \
-      const MultiboxLossOptions&, const MultiboxLossOutput<ComputeType<S>>&,   \
-      void*, const ParallelFor&);                                              \
-  template int64_t MultiboxLossWorkspaceBytes<S>(const MultiboxLossShape&,     \
-                                                 int);                         \
-  template void MultiboxLossGrad<S>(                                           \
-      const MultiboxLossInput<S>&, const MultiboxLossShape&,                   \
-      const MultiboxLossOptions&, const ComputeType<S>*, ComputeType<S>,       \
+#define SSDOPS_INSTANTIATE(S)                                                \
+  template bool MultiboxLoss<S>(                                             \
+      const MultiboxLossInput<S>&, const MultiboxLossShape&,                 \
+      const MultiboxLossOptions&, const MultiboxLossOutput<ComputeType<S>>&, \
+      void*, const ParallelFor&);                                            \
+  template int64_t MultiboxLossWorkspaceBytes<S>(const MultiboxLossShape&,   \
+                                                 int);                       \
+  template void MultiboxLossGrad<S>(                                         \
+      const MultiboxLossInput<S>&, const MultiboxLossShape&,                 \
+      const MultiboxLossOptions&, const ComputeType<S>*, ComputeType<S>,     \
       const bool*, S*, S*, const ParallelFor&);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE

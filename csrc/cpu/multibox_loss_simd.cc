@@ -44,6 +44,23 @@ SSDOPS_INLINE void StoreLogits(S* row, int64_t at, int64_t size,
   for (int64_t i = 0; i < size - at; ++i) row[at + i] = lanes[i];
 }
 
+template <typename V, int kDistance, int... kIndex>
+SSDOPS_INLINE V SwapLanes(V v, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(v, v, (kIndex ^ kDistance)...);
+}
+
+// Joins lanes i and i + kDistance, then at half the distance, down to one.
+template <typename T, int kDistance, typename Join>
+SSDOPS_INLINE T FoldLanes(Vec<T> v, const Join& join) {
+  if constexpr (kDistance == 0) {
+    return v[0];
+  } else {
+    const Vec<T> other = SwapLanes<Vec<T>, kDistance>(
+        v, std::make_integer_sequence<int, kLanes<T>>());
+    return FoldLanes<T, kDistance / 2>(join(v, other), join);
+  }
+}
+
 // 16 partial sums by index modulo 16, whatever the vectors hold.
 template <typename T>
 struct PartialSums {
@@ -59,20 +76,22 @@ struct PartialSums {
   }
 
   SSDOPS_INLINE T Total() const {
-    T sums[16];
-    for (int p = 0; p < kParts; ++p) Store(sums + p * kLanes<T>, parts[p]);
-    for (int half = 8; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+    Vec<T> sums[kParts];
+    for (int p = 0; p < kParts; ++p) sums[p] = parts[p];
+    for (int half = kParts / 2; half > 0; half /= 2) {
+      for (int p = 0; p < half; ++p) sums[p] += sums[p + half];
     }
-    return sums[0];
+    return FoldLanes<T, kLanes<T> / 2>(
+        sums[0], [](Vec<T> a, Vec<T> b)
+                     __attribute__((always_inline)) { return a + b; });
   }
 };
 
 template <typename T>
 SSDOPS_INLINE T LargestLane(Vec<T> v) {
-  T largest = v[0];
-  for (int i = 1; i < kLanes<T>; ++i) largest = v[i] > largest ? v[i] : largest;
-  return largest;
+  return FoldLanes<T, kLanes<T> / 2>(
+      v, [](Vec<T> a, Vec<T> b)
+             __attribute__((always_inline)) { return Max(a, b); });
 }
 
 // Lane of index `index` of a row in its elements [at, at + kLanes), if there.
@@ -200,8 +219,7 @@ SSDOPS_INLINE Vec<T> CrossEntropy(const Sigmoids<T>& s) {
 template <typename T>
 SSDOPS_INLINE Vec<T> FocalWeight(const Sigmoids<T>& s, Mask<T> is_target,
                                  T alpha, T gamma) {
-  const Vec<T> log_wrong =
-      -((s.z > T(0) ? s.z : Vec<T>{}) + s.log_one_plus_e);
+  const Vec<T> log_wrong = -((s.z > T(0) ? s.z : Vec<T>{}) + s.log_one_plus_e);
   const Vec<T> factor = is_target ? Splat(alpha) : Splat(T(1) - alpha);
   return factor * Exp(log_wrong * gamma);
 }
@@ -239,8 +257,8 @@ SSDOPS_INLINE ComputeType<S> OddsAgainstBackground(const S* row, int64_t size,
     const Vec<T> x =
         LoadLogits(row + 1, j, size - 1, available - 1, kNone) - background;
     // A NaN stays.
-    const Vec<T> e = Exp(x > T(kLargestExponent) ? Splat(T(kLargestExponent))
-                                                 : x);
+    const Vec<T> e =
+        Exp(x > T(kLargestExponent) ? Splat(T(kLargestExponent)) : x);
     sums.Add(j, FirstLanes<T>(size - 1 - j) ? e : Vec<T>{});
   }
   const T odds = sums.Total();
@@ -265,6 +283,32 @@ SSDOPS_INLINE Vec<float> RoughExp(Vec<float> x) {
       __builtin_convertvector(bits, Mask<float>));
 }
 
+// Sums of RoughExp over the classes from 1, of kRows rows one after another:
+// kLanes / kRows lanes to be added for each.
+template <int kRows, typename S>
+SSDOPS_INLINE Vec<float> RoughOdds(const S* rows, int64_t num_classes,
+                                   int64_t whole, Mask<float> rest) {
+  if constexpr (kRows == 1) {
+    const Vec<float> background = Splat<float>(Widen(rows[0]));
+    const Vec<float> zero = {};
+    Vec<float> sum = {};
+    int64_t j = 1;
+    for (; j <= whole; j += kLanes<float>) {
+      sum += RoughExp(LoadWide(rows + j) - background);
+    }
+    if (j < num_classes) {
+      sum += rest ? RoughExp(LoadWide(rows + j) - background) : zero;
+    }
+    return sum;
+  } else {
+    constexpr int kHalf = kRows / 2;
+    return AddNeighbours(
+        RoughOdds<kHalf>(rows, num_classes, whole, rest),
+        RoughOdds<kHalf>(rows + kHalf * num_classes, num_classes, whole, rest),
+        std::make_integer_sequence<int, kLanes<float>>());
+  }
+}
+
 }  // namespace
 
 template <typename S>
@@ -272,64 +316,61 @@ void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
   constexpr int kStep = kLanes<float>;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   const int64_t size = rows.num_classes - 1;
-  for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
-    const int64_t count =
-        rows.num_anchors - i < kStep ? rows.num_anchors - i : kStep;
-    Vec<float> sums[kStep] = {};
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t first = (i + r) * rows.num_classes;
-      const S* row = rows.logits + first;
-      const float background = Widen(row[0]);
-      Vec<float> sum = {};
-      for (int64_t j = 0; j < size; j += kStep) {
-        // The exponential of kNone is as good as 0.
-        const Vec<float> x =
-            LoadLogits(row + 1, j, size, rows.available - first - 1, kNone);
-        sum += RoughExp(x - background);
-      }
-      sums[r] = sum;
+  const int64_t whole = size / kStep * kStep;
+  const Mask<float> rest = FirstLanes<float>(size - whole);
+  int64_t i = 0;
+  // The last vector of a row reads into the next one.
+  for (; i + kStep <= rows.num_anchors &&
+         (i + kStep) * rows.num_classes + kStep <= rows.available;
+       i += kStep) {
+    const Vec<float> sums = RoughOdds<kStep>(rows.logits + i * rows.num_classes,
+                                             rows.num_classes, whole, rest);
+    Store(odds + i, Min(sums, Splat(kLargestOdds)));
+  }
+  for (; i < rows.num_anchors; ++i) {
+    const int64_t first = i * rows.num_classes;
+    const S* row = rows.logits + first;
+    const float background = Widen(row[0]);
+    PartialSums<float> sums;
+    for (int64_t j = 0; j < size; j += kStep) {
+      // The exponential of kNone is as good as 0.
+      const Vec<float> x =
+          LoadLogits(row + 1, j, size, rows.available - first - 1, kNone);
+      sums.Add(j, RoughExp(x - background));
     }
-    for (int rest = kStep / 2; rest > 0; rest /= 2) {
-      for (int k = 0; k < rest; ++k) {
-        sums[k] = AddNeighbours(sums[2 * k], sums[2 * k + 1],
-                                std::make_integer_sequence<int, kStep>());
-      }
-    }
-    const Vec<float> limited = Min(sums[0], Splat(kLargestOdds));
-    if (count == kStep) {
-      Store(odds + i, limited);
-    } else {
-      StorePartial(odds + i, limited, count);
-    }
+    const float sum = sums.Total();
+    odds[i] = sum < kLargestOdds ? sum : kLargestOdds;
   }
 }
 
 namespace {
 
-// Zeros; sets whole cache lines without reading them first.
-SSDOPS_INLINE void StreamZeros(char* from, char* to) {
+// Whole cache lines past the caches if `stream`.
+SSDOPS_INLINE void WriteZeros(void* to, int64_t bytes, bool stream) {
+  auto* begin = static_cast<char*>(to);
 #if defined(__SSE2__)
-  constexpr intptr_t kLine = 64;
-  const auto begin = reinterpret_cast<intptr_t>(from);
-  const auto end = reinterpret_cast<intptr_t>(to);
-  const intptr_t first = (begin + kLine - 1) / kLine * kLine;
-  const intptr_t last = end / kLine * kLine;
-  if (first < last) {
-    memset(from, 0, static_cast<size_t>(first - begin));
-    for (intptr_t line = first; line < last; line += kLine) {
+  constexpr int64_t kLine = 64;
+  const auto head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) %
+                                         static_cast<uintptr_t>(kLine));
+  if (stream && bytes >= 4 * kLine) {
+    memset(begin, 0, static_cast<size_t>(head));
+    const int64_t end = head + (bytes - head) / kLine * kLine;
+    for (int64_t at = head; at < end; at += kLine) {
 #if defined(__AVX512F__)
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(line),
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(begin + at),
                           _mm512_setzero_si512());
 #else
-      for (intptr_t at = line; at < line + kLine; at += 16) {
-        _mm_stream_si128(reinterpret_cast<__m128i*>(at), _mm_setzero_si128());
+      for (int64_t part = at; part < at + kLine; part += 16) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(begin + part),
+                         _mm_setzero_si128());
       }
 #endif
     }
-    from += last - begin;
+    begin += end;
+    bytes -= end;
   }
 #endif
-  memset(from, 0, static_cast<size_t>(to - from));
+  memset(begin, 0, static_cast<size_t>(bytes));
 }
 
 template <typename S>
@@ -374,17 +415,27 @@ template <typename S>
 void RankingLosses(const ConfidenceRows<S>& rows, ComputeType<S> limit,
                    ComputeType<S>* hardness) {
   using T = ComputeType<S>;
+  constexpr int kStep = kLanes<T>;
   const int64_t size = rows.num_classes;
-  for (int64_t i = 0; i < rows.num_anchors; ++i) {
-    if (rows.classes[i] != 0 || !(hardness[i] >= limit)) {
-      hardness[i] = T(-1);
-      continue;
+  for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
+    const int64_t count = rows.num_anchors - i;
+    uint32_t bits = 0;
+    if (count >= kStep) {
+      bits = Bits(Load(hardness + i) >= limit);
+      Store(hardness + i, Splat(T(-1)));
+    } else {
+      bits = Bits(LoadPartial(hardness + i, count, T(-1)) >= limit);
+      StorePartial(hardness + i, Splat(T(-1)), count);
     }
-    const S* row = rows.logits + i * size;
-    const int64_t available = rows.available - i * size;
-    hardness[i] = rows.loss == ConfidenceLoss::kSoftmax
-                      ? OddsAgainstBackground(row, size, available)
-                      : SigmoidLoss(rows, row, available, 0);
+    for (; bits != 0; bits &= bits - 1) {
+      const int64_t anchor = i + __builtin_ctz(bits);
+      if (rows.classes[anchor] != 0) continue;
+      const S* row = rows.logits + anchor * size;
+      const int64_t available = rows.available - anchor * size;
+      hardness[anchor] = rows.loss == ConfidenceLoss::kSoftmax
+                             ? OddsAgainstBackground(row, size, available)
+                             : SigmoidLoss(rows, row, available, 0);
+    }
   }
 }
 
@@ -411,15 +462,10 @@ template <typename S>
 void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
                     bool stream, S* grad) {
   const int64_t size = rows.num_classes;
-  const auto fill = [&](int64_t begin, int64_t end)
-                        __attribute__((always_inline)) {
-    auto* from = reinterpret_cast<char*>(grad + begin * size);
-    auto* to = reinterpret_cast<char*>(grad + end * size);
-    if (stream) {
-      StreamZeros(from, to);
-    } else {
-      memset(from, 0, static_cast<size_t>(to - from));
-    }
+  const auto fill = [&](int64_t begin,
+                        int64_t end) __attribute__((always_inline)) {
+    WriteZeros(grad + begin * size,
+               (end - begin) * size * static_cast<int64_t>(sizeof(S)), stream);
   };
   int64_t written = 0;
   ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
@@ -430,16 +476,23 @@ void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
     written = i + 1;
   });
   fill(written, rows.num_anchors);
+}
+
+void FillZeros(void* to, int64_t bytes, bool stream) {
+  WriteZeros(to, bytes, stream);
+}
+
+void FinishStream() {
 #if defined(__SSE2__)
-  if (stream) _mm_sfence();
+  _mm_sfence();
 #endif
 }
 
-#define SSDOPS_INSTANTIATE(S)                                                 \
-  template void RankingLosses<S>(const ConfidenceRows<S>&, ComputeType<S>,    \
-                                 ComputeType<S>*);                            \
-  template double ConfidenceSum<S>(const ConfidenceRows<S>&, bool*);          \
-  template void ConfidenceGrad<S>(const ConfidenceRows<S>&, ComputeType<S>,   \
+#define SSDOPS_INSTANTIATE(S)                                               \
+  template void RankingLosses<S>(const ConfidenceRows<S>&, ComputeType<S>,  \
+                                 ComputeType<S>*);                          \
+  template double ConfidenceSum<S>(const ConfidenceRows<S>&, bool*);        \
+  template void ConfidenceGrad<S>(const ConfidenceRows<S>&, ComputeType<S>, \
                                   bool, S*);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE

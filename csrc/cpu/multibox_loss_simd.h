@@ -28,8 +28,8 @@ constexpr float kSmallestEstimate = 1e-30f;
 
 SSDOPS_DECLARE_VARIANTS(
     // Roughly the odds against the background of every anchor; not for double.
-    template <typename S> void EstimateOdds(const ConfidenceRows<S>& rows,
-                                            float* odds);
+    template <typename S>
+    void EstimateOdds(const ConfidenceRows<S>& rows, float* odds);
 
     // By what the candidates are ranked, where what `hardness` holds is at
     // least `limit`; elsewhere -1, which is below all.
@@ -41,10 +41,15 @@ SSDOPS_DECLARE_VARIANTS(
     template <typename S>
     double ConfidenceSum(const ConfidenceRows<S>& rows, bool* valid);
 
-    // Gradients times `scale`; `stream` writes zeros past the caches.
+    // Gradients times `scale`; `stream` writes zeros past the caches, which
+    // FinishStream makes visible to other threads.
     template <typename S>
     void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
-                        bool stream, S* grad);)
+                        bool stream, S* grad);
+
+    void FillZeros(void* to, int64_t bytes, bool stream);
+
+    void FinishStream();)
 
 }  // namespace ssdops
 

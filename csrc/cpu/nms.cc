@@ -14,7 +14,7 @@ void Nms(const S* boxes, const S* scores, int64_t num_boxes,
   using T = ComputeType<S>;
   const NmsScratch<T> scratch(num_boxes, options, workspace);
   SingleClassNms<S> nms({boxes, 4, options.any_diagonal}, num_boxes, options,
-                   indices, scratch);
+                        indices, scratch);
   const int64_t count = SSDOPS_CALL_VARIANT(
       NmsCandidates<S>(scores, num_boxes,
                        static_cast<T>(options.score_threshold), scratch.items));

@@ -168,8 +168,8 @@ class SingleClassNms {
 
  public:
   SingleClassNms(const NmsBoxes<S>& boxes, int64_t num_boxes,
-            const NmsOptions& options, int32_t* indices,
-            const NmsScratch<T>& scratch, bool find_ties = false)
+                 const NmsOptions& options, int32_t* indices,
+                 const NmsScratch<T>& scratch, bool find_ties = false)
       : boxes_(boxes),
         num_boxes_(num_boxes),
         options_(options),

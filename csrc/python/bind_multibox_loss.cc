@@ -34,7 +34,8 @@ Value ValueOf(const char* argument, const Named<Value> (&values)[kCount],
   std::string expected;
   for (const Named<Value>& value : values) {
     if (name == value.name) return value.value;
-    expected += (expected.empty() ? "'" : ", '") + std::string(value.name) + "'";
+    expected +=
+        (expected.empty() ? "'" : ", '") + std::string(value.name) + "'";
   }
   throw py::value_error(std::string(argument) + " must be one of " + expected +
                         ", got '" + name + "'");
@@ -144,12 +145,12 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
     bool valid = false;
     {
       py::gil_scoped_release release;
-      const Workspace workspace(MultiboxLossWorkspaceBytes<S>(
-          shape, parallel_for.num_workers()));
-      valid = MultiboxLoss<S>(input, shape, options,
-                              {scalars, scalars + 1, scalars + 2, scalars + 3,
-                               chosen},
-                              workspace.data(), parallel_for);
+      const Workspace workspace(
+          MultiboxLossWorkspaceBytes<S>(shape, parallel_for.num_workers()));
+      valid = MultiboxLoss<S>(
+          input, shape, options,
+          {scalars, scalars + 1, scalars + 2, scalars + 3, chosen},
+          workspace.data(), parallel_for);
       MultiboxLossGrad<S>(input, shape, options, grads, scalars[3], chosen,
                           by_logits, by_offsets, parallel_for);
     }

@@ -146,7 +146,6 @@ auto DispatchFloat(const char* name, const py::array& array,
       " must have dtype float16, bfloat16, float32 or float64, got " + dtype);
 }
 
-
 // A C-contiguous array whose dtype is that of T.
 template <typename T>
 class TypedArray : public py::array {

@@ -13,7 +13,8 @@ using tensorflow::Tensor;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// Inputs of both ops, in this order; the gradient op has three more behind them.
+// Inputs of both ops, in this order; the gradient op has three more behind
+// them.
 enum Input {
   kLogits,
   kOffsets,
@@ -67,25 +68,24 @@ absl::Status InferGrad(InferenceContext* c) {
   return absl::OkStatus();
 }
 
-#define SSDOPS_LOSS_INPUTS           \
-  Input("logits: T")                 \
-      .Input("offsets: T")           \
-      .Input("target_classes: int32") \
-      .Input("target_offsets: T")    \
-      .Input("anchors: T")           \
-      .Input("variances: double")    \
-      .Input("negative_ratio: double") \
+#define SSDOPS_LOSS_INPUTS                  \
+  Input("logits: T")                        \
+      .Input("offsets: T")                  \
+      .Input("target_classes: int32")       \
+      .Input("target_offsets: T")           \
+      .Input("anchors: T")                  \
+      .Input("variances: double")           \
+      .Input("negative_ratio: double")      \
       .Input("localization_weight: double") \
-      .Input("normalizer: double")   \
-      .Input("focal_alpha: double")  \
+      .Input("normalizer: double")          \
+      .Input("focal_alpha: double")         \
       .Input("focal_gamma: double")
 
-#define SSDOPS_LOSS_ATTRS                                                  \
-  Attr(SSDOPS_FLOAT_TYPES)                                                 \
-      .Attr("Tcompute: {float, double}")                                   \
-      .Attr("confidence_loss: {'softmax', 'sigmoid', 'sigmoid_focal'}")    \
-      .Attr(                                                               \
-          "localization_loss: {'smooth_l1', 'l2', 'giou', 'diou', 'ciou'}") \
+#define SSDOPS_LOSS_ATTRS                                                     \
+  Attr(SSDOPS_FLOAT_TYPES)                                                    \
+      .Attr("Tcompute: {float, double}")                                      \
+      .Attr("confidence_loss: {'softmax', 'sigmoid', 'sigmoid_focal'}")       \
+      .Attr("localization_loss: {'smooth_l1', 'l2', 'giou', 'diou', 'ciou'}") \
       .Attr("has_normalizer: bool")
 
 REGISTER_OP("Ssdops>MultiboxLoss")
@@ -118,9 +118,10 @@ class LossOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("localization_loss", &localization));
     OP_REQUIRES_OK(ctx,
                    ctx->GetAttr("has_normalizer", &options_.has_normalizer));
-    options_.confidence = confidence == "softmax"   ? ConfidenceLoss::kSoftmax
-                          : confidence == "sigmoid" ? ConfidenceLoss::kSigmoid
-                                                    : ConfidenceLoss::kSigmoidFocal;
+    options_.confidence = confidence == "softmax" ? ConfidenceLoss::kSoftmax
+                          : confidence == "sigmoid"
+                              ? ConfidenceLoss::kSigmoid
+                              : ConfidenceLoss::kSigmoidFocal;
     options_.localization = localization == "smooth_l1"
                                 ? LocalizationLoss::kSmoothL1
                             : localization == "l2"   ? LocalizationLoss::kL2
@@ -154,8 +155,9 @@ class LossOp : public OpKernel {
       return WrongShape("target_classes", "[B, A] of logits",
                         ctx->input(kTargetClasses));
     }
-    const bool on_boxes = options_.localization != LocalizationLoss::kSmoothL1 &&
-                          options_.localization != LocalizationLoss::kL2;
+    const bool on_boxes =
+        options_.localization != LocalizationLoss::kSmoothL1 &&
+        options_.localization != LocalizationLoss::kL2;
     if (on_boxes && !HasShape(anchors, {shape->num_anchors, 4})) {
       return WrongShape("anchors", "[A, 4] of logits", anchors);
     }
@@ -202,26 +204,26 @@ class MultiboxLossOp : public LossOp<T> {
       OP_REQUIRES_OK(ctx, ctx->allocate_output(k, {}, &scalars[k]));
     }
     Tensor* mined = nullptr;
-    OP_REQUIRES_OK(ctx, ctx->allocate_output(
-                            4, {shape.batch, shape.num_anchors}, &mined));
+    OP_REQUIRES_OK(
+        ctx, ctx->allocate_output(4, {shape.batch, shape.num_anchors}, &mined));
     const TfParallelFor parallel_for(ctx);
     Tensor buffer;
     void* workspace = nullptr;
-    OP_REQUIRES_OK(
-        ctx, AllocateWorkspace(ctx,
-                               MultiboxLossWorkspaceBytes<Storage<T>>(
-                                   shape, parallel_for.num_workers()),
-                               &buffer, &workspace));
+    OP_REQUIRES_OK(ctx,
+                   AllocateWorkspace(ctx,
+                                     MultiboxLossWorkspaceBytes<Storage<T>>(
+                                         shape, parallel_for.num_workers()),
+                                     &buffer, &workspace));
     const MultiboxLossOutput<Compute> output = {
         scalars[0]->flat<Compute>().data(), scalars[1]->flat<Compute>().data(),
         scalars[2]->flat<Compute>().data(), scalars[3]->flat<Compute>().data(),
         mined->flat<bool>().data()};
-    OP_REQUIRES(ctx,
-                MultiboxLoss(input, shape, options, output, workspace,
-                             parallel_for),
-                absl::InvalidArgumentError(absl::StrCat(
-                    "target_classes must be below the ", shape.num_classes,
-                    " classes of the logits, and one is not")));
+    OP_REQUIRES(
+        ctx,
+        MultiboxLoss(input, shape, options, output, workspace, parallel_for),
+        absl::InvalidArgumentError(
+            absl::StrCat("target_classes must be below the ", shape.num_classes,
+                         " classes of the logits, and one is not")));
   }
 };
 
@@ -258,18 +260,18 @@ class MultiboxLossGradOp : public LossOp<T> {
   }
 };
 
-#define SSDOPS_REGISTER(T)                                                  \
-  REGISTER_KERNEL_BUILDER(                                                  \
-      Name("Ssdops>MultiboxLoss")                                           \
-          .Device(DEVICE_CPU)                                               \
-          .TypeConstraint<T>("T")                                           \
-          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"),             \
-      MultiboxLossOp<T>);                                                   \
-  REGISTER_KERNEL_BUILDER(                                                  \
-      Name("Ssdops>MultiboxLossGrad")                                       \
-          .Device(DEVICE_CPU)                                               \
-          .TypeConstraint<T>("T")                                           \
-          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"),             \
+#define SSDOPS_REGISTER(T)                                      \
+  REGISTER_KERNEL_BUILDER(                                      \
+      Name("Ssdops>MultiboxLoss")                               \
+          .Device(DEVICE_CPU)                                   \
+          .TypeConstraint<T>("T")                               \
+          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"), \
+      MultiboxLossOp<T>);                                       \
+  REGISTER_KERNEL_BUILDER(                                      \
+      Name("Ssdops>MultiboxLossGrad")                           \
+          .Device(DEVICE_CPU)                                   \
+          .TypeConstraint<T>("T")                               \
+          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"), \
       MultiboxLossGradOp<T>);
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER

@@ -19,8 +19,12 @@ from ssdops import (
     batched_nms,
     box_iou,
     decode_boxes,
+    detect,
     encode_boxes,
     match_anchors,
+    mine_hard_negatives,
+    multibox_loss,
+    nms,
 )
 from ssdops._implementation import requested_implementation
 from ssdops._loader import (
@@ -43,6 +47,14 @@ CALLS = {
     "encode_boxes": lambda **kw: encode_boxes(BOX, BOX, **kw),
     "decode_boxes": lambda **kw: decode_boxes(BOX, BOX, **kw),
     "batched_nms": lambda **kw: batched_nms(BOX[None], BOX[None], **kw),
+    "detect": lambda **kw: detect(BOX[None], BOX[None], BOX, **kw),
+    "mine_hard_negatives": lambda **kw: mine_hard_negatives(
+        BOX[:, :1], np.ones((1, 1), np.int32), **kw
+    ),
+    "multibox_loss": lambda **kw: multibox_loss(
+        BOX[None], BOX[None], np.ones((1, 1), np.int32), BOX[None], **kw
+    ),
+    "nms": lambda **kw: nms(BOX, BOX[:, 0], **kw),
 }
 
 
