@@ -94,11 +94,10 @@ struct CandidateScan {
   int64_t count;  // number of results
 };
 
-// Elements of a pattern: one number per class, again and again, so that a
-// vector can be loaded from every class on.
-constexpr int64_t PatternSize(int64_t num_classes) {
-  return num_classes + 4 * 16 + 16;
-}
+// Elements of a pattern: one number per class, again and again, so that a step
+// of vectors (64 elements at most) and a group of 16 can be loaded from every
+// class on.
+constexpr int64_t PatternSize(int64_t num_classes) { return num_classes + 80; }
 
 // What decides about a sorted candidate, and what was decided.
 template <typename S>

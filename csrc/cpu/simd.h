@@ -39,16 +39,17 @@ struct VecOf;
 template <>
 struct VecOf<float> {
   typedef float Type __attribute__((vector_size(kVectorBytes)));
-  typedef int32_t Mask __attribute__((vector_size(kVectorBytes)));
+  using Mask = decltype(Type{} < Type{});
 };
 template <>
 struct VecOf<double> {
   typedef double Type __attribute__((vector_size(kVectorBytes)));
-  typedef int64_t Mask __attribute__((vector_size(kVectorBytes)));
+  using Mask = decltype(Type{} < Type{});
 };
 
-// T is float or double. A mask has all bits of an element set, or none; it is
-// also the vector of integers of the same width.
+// T is float or double. A mask is what comparisons give: compilers differ in
+// how they call a 64-bit integer. It has all bits of an element set, or none;
+// it is also the vector of integers of the same width.
 template <typename T>
 using Vec = typename VecOf<T>::Type;
 template <typename T>
