@@ -302,10 +302,13 @@ SSDOPS_INLINE Vec<float> RoughOdds(const S* rows, int64_t num_classes,
     return sum;
   } else {
     constexpr int kHalf = kRows / 2;
-    return AddNeighbours(
-        RoughOdds<kHalf>(rows, num_classes, whole, rest),
-        RoughOdds<kHalf>(rows + kHalf * num_classes, num_classes, whole, rest),
-        std::make_integer_sequence<int, kLanes<float>>());
+    // One after the other: arguments would be evaluated from the last, and
+    // the processor fetches ahead only of rising addresses.
+    const Vec<float> first = RoughOdds<kHalf>(rows, num_classes, whole, rest);
+    const Vec<float> second =
+        RoughOdds<kHalf>(rows + kHalf * num_classes, num_classes, whole, rest);
+    return AddNeighbours(first, second,
+                         std::make_integer_sequence<int, kLanes<float>>());
   }
 }
 
