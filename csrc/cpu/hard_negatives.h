@@ -30,10 +30,12 @@ class HardNegatives {
     SSDOPS_CALL_VARIANT(MakeKeys<S>(losses, classes, num_anchors_, keys_));
   }
 
-  // The cut above which there are `wanted` of them, at least one.
-  KeyCut<LossKey<T>> Cut(int64_t wanted) {
+  // The cut above which there are `wanted` of them, at least one. At least that
+  // many have a key of `floor` or more.
+  KeyCut<LossKey<T>> Cut(int64_t wanted,
+                         LossKey<T> floor = kNoCandidate<LossKey<T>> + 1) {
     return SSDOPS_CALL_VARIANT(
-        FindCut<LossKey<T>>(keys_, num_anchors_, wanted, buffer_));
+        FindCut<LossKey<T>>(keys_, num_anchors_, wanted, floor, buffer_));
   }
 
   void Write(KeyCut<LossKey<T>> cut, bool* mined) const {

@@ -172,11 +172,10 @@ void MakeKeys(const S* losses, const int32_t* classes, int64_t count,
 }
 
 template <typename Key>
-KeyCut<Key> FindCut(const Key* keys, int64_t count, int64_t wanted,
+KeyCut<Key> FindCut(const Key* keys, int64_t count, int64_t wanted, Key floor,
                     Key* buffer) {
   using T = Loss<Key>;
   constexpr int kStep = kLanes<T>;
-  constexpr Key kLowest = kNoCandidate<Key> + 1;
   constexpr int64_t kSample = 256;
   // A limit that a sample suggests leaves a few of the largest keys, and they
   // are all that has to be looked at closely. A limit that is too high costs
@@ -189,8 +188,9 @@ KeyCut<Key> FindCut(const Key* keys, int64_t count, int64_t wanted,
     for (int64_t i = 0; i < kSample; ++i) sample[i] = keys[i * stride];
     const KeyCut<Key> cut = Bisect(sample, kSample, rank, kNoCandidate<Key>,
                                    LargestKey(sample, kSample));
-    const Key limit = cut.ties > 0 ? cut.key : static_cast<Key>(cut.key + 1);
-    if (limit > kLowest) {
+    Key limit = cut.ties > 0 ? cut.key : static_cast<Key>(cut.key + 1);
+    limit = limit > floor ? limit : floor;
+    if (limit > kNoCandidate<Key> + 1) {
       const Key below = static_cast<Key>(limit - 1);
       int64_t kept = 0;
       for (int64_t i = 0; i < count; i += kStep) {
@@ -205,7 +205,7 @@ KeyCut<Key> FindCut(const Key* keys, int64_t count, int64_t wanted,
       }
     }
   }
-  return Bisect(keys, count, wanted, kLowest, LargestKey(keys, count));
+  return Bisect(keys, count, wanted, floor, LargestKey(keys, count));
 }
 
 template <typename Key>
@@ -242,8 +242,8 @@ void WriteChosen(const Key* keys, int64_t count, KeyCut<Key> cut,
                             LossKey<ComputeType<S>>*);
 SSDOPS_FOR_EACH_STORAGE(SSDOPS_INSTANTIATE)
 #undef SSDOPS_INSTANTIATE
-#define SSDOPS_INSTANTIATE(Key)                                          \
-  template KeyCut<Key> FindCut<Key>(const Key*, int64_t, int64_t, Key*); \
+#define SSDOPS_INSTANTIATE(Key)                                               \
+  template KeyCut<Key> FindCut<Key>(const Key*, int64_t, int64_t, Key, Key*); \
   template void WriteChosen<Key>(const Key*, int64_t, KeyCut<Key>, bool*);
 SSDOPS_INSTANTIATE(int32_t)
 SSDOPS_INSTANTIATE(int64_t)

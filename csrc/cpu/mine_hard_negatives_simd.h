@@ -42,10 +42,11 @@ SSDOPS_DECLARE_VARIANTS(
                   LossKey<ComputeType<S>>* keys);
 
     // The cut that chooses `wanted` keys, at least 1 and at most as many as are
-    // not kNoCandidate. The keys are padded with kNoCandidate as by MakeKeys;
-    // `buffer` has as much room.
+    // `floor` or more, which is above kNoCandidate. The keys are padded with
+    // kNoCandidate as by MakeKeys; `buffer` has as much room.
     template <typename Key> KeyCut<Key> FindCut(const Key* keys, int64_t count,
-                                                int64_t wanted, Key* buffer);
+                                                int64_t wanted, Key floor,
+                                                Key* buffer);
 
     template <typename Key> void WriteChosen(const Key* keys, int64_t count,
                                              KeyCut<Key> cut, bool* chosen);)

@@ -54,7 +54,8 @@ class ConfidenceMiner {
     const T limit = Limit(rows, wanted);
     SSDOPS_CALL_VARIANT(RankingLosses<S>(rows, limit, hardness_));
     negatives_.Rank(hardness_, rows.classes);
-    negatives_.Write(negatives_.Cut(wanted), mined);
+    // 0 is the key of 0: below it are those that were left out.
+    negatives_.Write(negatives_.Cut(wanted, 0), mined);
   }
 
  private:
@@ -80,23 +81,33 @@ class ConfidenceMiner {
   T* hardness_;
 };
 
-// Calls body(anchor) for the positives of an image, in their order.
-template <typename Body>
-void ForEachPositive(const int32_t* classes, int64_t count, const Body& body) {
+// Calls body(anchor) for the positives of an image, in their order. Their rows
+// of the two arrays are fetched some anchors ahead.
+template <typename S, typename Body>
+void ForEachPositive(const int32_t* classes, int64_t count, const S* offsets,
+                     const S* targets, const Body& body) {
   constexpr int64_t kBlock = 32;
-  int64_t i = 0;
-  for (; i + kBlock <= count; i += kBlock) {
+  int32_t found[2 * kBlock];
+  int pending = 0;
+  const auto finish = [&] {
+    for (int k = 0; k < pending; ++k) body(int64_t{found[k]});
+    pending = 0;
+  };
+  for (int64_t i = 0; i < count; i += kBlock) {
+    const int64_t end = count - i < kBlock ? count : i + kBlock;
     // Most blocks have none; this loop is vectorised.
     int32_t any = 0;
-    for (int64_t k = 0; k < kBlock; ++k) any |= classes[i + k] > 0 ? 1 : 0;
+    for (int64_t k = i; k < end; ++k) any |= classes[k] > 0 ? 1 : 0;
     if (any == 0) continue;
-    for (int64_t k = i; k < i + kBlock; ++k) {
-      if (classes[k] > 0) body(k);
+    for (int64_t k = i; k < end; ++k) {
+      if (classes[k] <= 0) continue;
+      found[pending++] = static_cast<int32_t>(k);
+      __builtin_prefetch(offsets + 4 * k);
+      __builtin_prefetch(targets + 4 * k);
     }
+    if (pending >= kBlock) finish();
   }
-  for (; i < count; ++i) {
-    if (classes[i] > 0) body(i);
-  }
+  finish();
 }
 
 // What one image adds to the losses.
@@ -287,11 +298,13 @@ bool MultiboxLoss(const MultiboxLossInput<S>& input,
       ImageLoss loss = {0, 0, counts.positives, true};
       loss.confidence =
           SSDOPS_CALL_VARIANT(ConfidenceSum<S>(rows, &loss.valid));
-      ForEachPositive(rows.classes, num_anchors, [&](int64_t i) {
-        loss.localization += localization.Loss(
-            input.offsets + 4 * (first + i),
-            input.target_offsets + 4 * (first + i), AnchorAt(input, i));
-      });
+      const S* offsets = input.offsets + 4 * first;
+      const S* targets = input.target_offsets + 4 * first;
+      ForEachPositive(
+          rows.classes, num_anchors, offsets, targets, [&](int64_t i) {
+            loss.localization += localization.Loss(
+                offsets + 4 * i, targets + 4 * i, AnchorAt(input, i));
+          });
       losses[image] = loss;
     }
   });
@@ -355,7 +368,7 @@ void MultiboxLossGrad(const MultiboxLossInput<S>& input,
       S* by_logits = grad_logits + image * logits;
       S* by_offsets = grad_offsets + 4 * first;
       SSDOPS_CALL_VARIANT(
-          FillZeros(by_offsets, 4 * num_anchors * kSize, stream));
+          FillZeros(by_offsets, 4 * num_anchors * kSize, false));
       if (!counts) {
         SSDOPS_CALL_VARIANT(FillZeros(by_logits, logits * kSize, stream));
         continue;
@@ -364,12 +377,14 @@ void MultiboxLossGrad(const MultiboxLossInput<S>& input,
           RowsOfImage(input, shape, options, mined, image);
       SSDOPS_CALL_VARIANT(
           ConfidenceGrad<S>(rows, confidence_scale, stream, by_logits));
-      ForEachPositive(rows.classes, num_anchors, [&](int64_t i) {
-        localization.Grad(input.offsets + 4 * (first + i),
-                          input.target_offsets + 4 * (first + i),
-                          AnchorAt(input, i), localization_scale,
-                          by_offsets + 4 * i);
-      });
+      const S* offsets = input.offsets + 4 * first;
+      const S* targets = input.target_offsets + 4 * first;
+      ForEachPositive(
+          rows.classes, num_anchors, offsets, targets, [&](int64_t i) {
+            localization.Grad(offsets + 4 * i, targets + 4 * i,
+                              AnchorAt(input, i), localization_scale,
+                              by_offsets + 4 * i);
+          });
     }
     if (stream) SSDOPS_CALL_VARIANT(FinishStream());
   });

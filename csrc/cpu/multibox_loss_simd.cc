@@ -117,11 +117,17 @@ SSDOPS_INLINE T LogOnePlusScalar(T y) {
 
 typedef uint8_t Flags __attribute__((vector_size(kLanes<float>)));
 
-// Calls body(anchor) for the anchors that count, in their order.
+// Calls body(anchor) for the anchors that count, in their order. Their logits,
+// which lie scattered over the memory, are fetched some anchors ahead.
 template <typename S, typename Body>
 SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
                                   const Body& body) {
   constexpr int kStep = kLanes<float>;
+  constexpr int kAhead = 32;
+  constexpr int64_t kLine = 64;
+  const int64_t row_bytes = rows.num_classes * static_cast<int64_t>(sizeof(S));
+  int32_t found[kAhead + kStep];
+  int pending = 0;
   for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
     const int64_t count = rows.num_anchors - i;
     int32_t classes[kStep];
@@ -144,9 +150,21 @@ SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
       counts = (c > 0) | (__builtin_convertvector(flags, Mask<float>) != 0);
     }
     for (uint32_t bits = Bits(counts); bits != 0; bits &= bits - 1) {
-      body(i + __builtin_ctz(bits));
+      const int64_t anchor = i + __builtin_ctz(bits);
+      found[pending++] = static_cast<int32_t>(anchor);
+      const auto* row = reinterpret_cast<const char*>(
+          rows.logits + anchor * rows.num_classes);
+      for (int64_t at = 0; at < row_bytes; at += kLine) {
+        __builtin_prefetch(row + at);
+      }
+      __builtin_prefetch(row + row_bytes - 1);
+    }
+    if (pending >= kAhead) {
+      for (int k = 0; k < pending; ++k) body(int64_t{found[k]});
+      pending = 0;
     }
   }
+  for (int k = 0; k < pending; ++k) body(int64_t{found[k]});
 }
 
 // The softmax of a row: exponentials relative to the largest logit.
@@ -302,10 +320,13 @@ SSDOPS_INLINE Vec<float> RoughOdds(const S* rows, int64_t num_classes,
     return sum;
   } else {
     constexpr int kHalf = kRows / 2;
-    return AddNeighbours(
-        RoughOdds<kHalf>(rows, num_classes, whole, rest),
-        RoughOdds<kHalf>(rows + kHalf * num_classes, num_classes, whole, rest),
-        std::make_integer_sequence<int, kLanes<float>>());
+    // One after the other: arguments would be evaluated from the last, and
+    // the processor fetches ahead only of rising addresses.
+    const Vec<float> first = RoughOdds<kHalf>(rows, num_classes, whole, rest);
+    const Vec<float> second =
+        RoughOdds<kHalf>(rows + kHalf * num_classes, num_classes, whole, rest);
+    return AddNeighbours(first, second,
+                         std::make_integer_sequence<int, kLanes<float>>());
   }
 }
 
