@@ -81,7 +81,7 @@ struct NmsScratch {
   NmsItem<T>* slice;   // [num_boxes] those at work; items if these are all
   NmsItem<T>* sorted;  // [num_boxes]
   uint32_t* histogram;
-  BoxArrays<T> kept;
+  BoxArrays<T> kept = {};
   NmsGrid<T> grid = {};
   int64_t bytes;
 };
