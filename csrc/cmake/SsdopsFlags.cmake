@@ -22,9 +22,10 @@ if(SSDOPS_WERROR)
   target_compile_options(ssdops_flags INTERFACE -Werror)
 endif()
 if(NOT SSDOPS_SANITIZE STREQUAL OFF)
+  # Instrumented vector code takes minutes per file at higher levels.
   target_compile_options(
     ssdops_flags INTERFACE -fsanitize=${SSDOPS_SANITIZE} -fno-sanitize-recover=all
-                           -fno-omit-frame-pointer -g)
+                           -fno-omit-frame-pointer -g -O1)
   target_link_options(ssdops_flags INTERFACE -fsanitize=${SSDOPS_SANITIZE})
 endif()
 # What the libraries link from archives stays inside them.
