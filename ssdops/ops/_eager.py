@@ -20,7 +20,7 @@ from ssdops._implementation import requested_implementation
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_EagerTensor: Any = type(tf.constant(0.0))
+_EagerTensor: Any = tf.__internal__.EagerTensor
 # A loop over ever new shapes must not fill the memory.
 _MAX_CALLS = 1024
 

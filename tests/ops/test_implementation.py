@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import warnings
 from typing import Any
@@ -197,3 +199,12 @@ def test_reasons_are_sentences_about_this_op(op: str) -> None:
         warnings.simplefilter("ignore", NativeUnavailableWarning)
         reasons = not_supported_reasons(op, "float16", "GPU")
     assert any(op in reason and "float16" in reason for reason in reasons)
+
+
+def test_importing_the_ops_leaves_tensorflow_to_be_configured() -> None:
+    # Threads and memory growth can be set only until TensorFlow makes its first tensor.
+    program = (
+        "import tensorflow as tf; from ssdops import *; import ssdops.image;"
+        "tf.config.threading.set_intra_op_parallelism_threads(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
