@@ -8,19 +8,6 @@
 namespace ssdops::python {
 namespace {
 
-// The enumerator with this name.
-template <typename Enum, size_t count>
-Enum EnumOf(const char* argument, const std::string& name,
-            const char* const (&names)[count]) {
-  std::string expected;
-  for (size_t i = 0; i < count; ++i) {
-    if (name == names[i]) return static_cast<Enum>(i);
-    expected += (i == 0 ? "" : ", ") + std::string(names[i]);
-  }
-  throw py::value_error(std::string(argument) + " must be one of " + expected +
-                        ", got " + name);
-}
-
 py::tuple Call(const py::array& boxes, const py::array& scores,
                const std::string& method, const std::string& criterion,
                double sigma, bool class_agnostic, double score_threshold,

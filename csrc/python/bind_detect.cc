@@ -10,22 +10,6 @@
 namespace ssdops::python {
 namespace {
 
-ScoreActivation ActivationNamed(const std::string& name) {
-  if (name == "none") return ScoreActivation::kNone;
-  if (name == "softmax") return ScoreActivation::kSoftmax;
-  if (name == "sigmoid") return ScoreActivation::kSigmoid;
-  throw py::value_error(
-      "score_activation must be 'none', 'softmax' or 'sigmoid', got '" + name +
-      "'");
-}
-
-NmsCriterion CriterionNamed(const std::string& name) {
-  if (name == "iou") return NmsCriterion::kIou;
-  if (name == "diou") return NmsCriterion::kDiou;
-  throw py::value_error("criterion must be 'iou' or 'diou', got '" + name +
-                        "'");
-}
-
 int64_t AtLeastOne(const char* name, int64_t value, bool or_all) {
   if (value >= 1 || (or_all && value == -1)) return value;
   throw py::value_error(std::string(name) + " must be " +
@@ -60,10 +44,12 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
     InRange("score_limits", limit, -kInfinity, kInfinity, "[-inf, inf]");
   }
   DetectOptions options = {};
-  options.activation = ActivationNamed(score_activation);
+  options.activation = EnumOf<ScoreActivation>(
+      "score_activation", score_activation, kScoreActivationNames);
   std::copy(variances.begin(), variances.end(), options.variances);
   options.clip = clip;
-  options.criterion = CriterionNamed(criterion);
+  options.criterion =
+      EnumOf<NmsCriterion>("criterion", criterion, kNmsCriterionNames);
   options.iou_threshold =
       InRange("iou_threshold", iou_threshold, 0, 1, "[0, 1]");
   options.eta = InRange("eta", eta, 0, 1, "[0, 1]");

@@ -11,36 +11,6 @@
 namespace ssdops::python {
 namespace {
 
-template <typename Value>
-struct Named {
-  const char* name;
-  Value value;
-};
-
-constexpr Named<ConfidenceLoss> kConfidenceLosses[] = {
-    {"softmax", ConfidenceLoss::kSoftmax},
-    {"sigmoid", ConfidenceLoss::kSigmoid},
-    {"sigmoid_focal", ConfidenceLoss::kSigmoidFocal}};
-constexpr Named<LocalizationLoss> kLocalizationLosses[] = {
-    {"smooth_l1", LocalizationLoss::kSmoothL1},
-    {"l2", LocalizationLoss::kL2},
-    {"giou", LocalizationLoss::kGiou},
-    {"diou", LocalizationLoss::kDiou},
-    {"ciou", LocalizationLoss::kCiou}};
-
-template <typename Value, size_t kCount>
-Value ValueOf(const char* argument, const Named<Value> (&values)[kCount],
-              const std::string& name) {
-  std::string expected;
-  for (const Named<Value>& value : values) {
-    if (name == value.name) return value.value;
-    expected +=
-        (expected.empty() ? "'" : ", '") + std::string(value.name) + "'";
-  }
-  throw py::value_error(std::string(argument) + " must be one of " + expected +
-                        ", got '" + name + "'");
-}
-
 // The arrays of a call and what they were checked for.
 struct Arguments {
   const py::array& logits;
@@ -92,10 +62,10 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
                const py::object& out, int num_threads) {
   constexpr double kMax = std::numeric_limits<double>::max();
   MultiboxLossOptions options = {};
-  options.confidence =
-      ValueOf("confidence_loss", kConfidenceLosses, confidence_loss);
-  options.localization =
-      ValueOf("localization_loss", kLocalizationLosses, localization_loss);
+  options.confidence = EnumOf<ConfidenceLoss>(
+      "confidence_loss", confidence_loss, kConfidenceLossNames);
+  options.localization = EnumOf<LocalizationLoss>(
+      "localization_loss", localization_loss, kLocalizationLossNames);
   options.negative_ratio =
       InRange("negative_ratio", negative_ratio, 0, kMax, "[0, infinity)");
   options.localization_weight = InRange(

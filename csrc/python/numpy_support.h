@@ -215,6 +215,19 @@ inline void CheckCandidates(int64_t num_anchors, int64_t num_classes) {
   }
 }
 
+// The enumerator that a user names; the names are in its header, in its order.
+template <typename Enum, size_t count>
+Enum EnumOf(const char* argument, const std::string& name,
+            const char* const (&names)[count]) {
+  std::string expected;
+  for (size_t i = 0; i < count; ++i) {
+    if (name == names[i]) return static_cast<Enum>(i);
+    expected += (i == 0 ? "" : ", ") + std::string(names[i]);
+  }
+  throw py::value_error(std::string(argument) + " must be one of " + expected +
+                        ", got " + name);
+}
+
 inline double InRange(const char* name, double value, double low, double high,
                       const char* range) {
   if (!(value >= low && value <= high)) {

@@ -58,19 +58,6 @@ REGISTER_OP("Ssdops>BatchedNms")
     .SetShapeFn(InferBatchedNms)
     .Doc("Non-maximum suppression; see csrc/include/ssdops/batched_nms.h.");
 
-// The enumerator whose name the attribute has; the op definition allows no
-// other.
-template <typename Enum, size_t count>
-absl::Status EnumAttr(OpKernelConstruction* ctx, const char* attr,
-                      const char* const (&names)[count], Enum* value) {
-  std::string name;
-  TF_RETURN_IF_ERROR(ctx->GetAttr(attr, &name));
-  for (size_t i = 0; i < count; ++i) {
-    if (name == names[i]) *value = static_cast<Enum>(i);
-  }
-  return absl::OkStatus();
-}
-
 template <typename T>
 class BatchedNmsOp : public OpKernel {
  public:

@@ -99,25 +99,6 @@ REGISTER_OP("Ssdops>BoxIouGrad")
 
 #undef SSDOPS_KINDS
 
-absl::Status KindNamed(const std::string& name, IouKind* kind) {
-  if (name == "iou") {
-    *kind = IouKind::kIou;
-  } else if (name == "giou") {
-    *kind = IouKind::kGiou;
-  } else if (name == "diou") {
-    *kind = IouKind::kDiou;
-  } else if (name == "ciou") {
-    *kind = IouKind::kCiou;
-  } else if (name == "ioa") {
-    *kind = IouKind::kIoa;
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "kind must be 'iou', 'giou', 'diou', 'ciou' or 'ioa', got '", name,
-        "'"));
-  }
-  return absl::OkStatus();
-}
-
 bool IsBoxes(const Tensor& tensor) {
   return HasShape(tensor, {kAny, 4}) || HasShape(tensor, {kAny, kAny, 4});
 }
@@ -169,9 +150,7 @@ absl::Status AlignedShape(const Tensor& boxes_a, const Tensor& boxes_b,
 class BoxIouOpBase : public OpKernel {
  public:
   explicit BoxIouOpBase(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    std::string name;
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("kind", &name));
-    OP_REQUIRES_OK(ctx, KindNamed(name, &kind_));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "kind", kIouKindNames, &kind_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("aligned", &aligned_));
   }
 

@@ -77,9 +77,10 @@ template <typename T>
 class DetectOp : public OpKernel {
  public:
   explicit DetectOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    std::string activation, criterion;
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("score_activation", &activation));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("criterion", &criterion));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "score_activation", kScoreActivationNames,
+                                 &options_.activation));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "criterion", kNmsCriterionNames,
+                                 &options_.criterion));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("clip", &options_.clip));
     OP_REQUIRES_OK(ctx,
                    ctx->GetAttr("class_agnostic", &options_.class_agnostic));
@@ -90,11 +91,6 @@ class DetectOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("class_subset", &class_subset_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("return_class_probabilities",
                                      &options_.class_probabilities));
-    options_.activation = activation == "softmax"   ? ScoreActivation::kSoftmax
-                          : activation == "sigmoid" ? ScoreActivation::kSigmoid
-                                                    : ScoreActivation::kNone;
-    options_.criterion =
-        criterion == "diou" ? NmsCriterion::kDiou : NmsCriterion::kIou;
   }
 
   void Compute(OpKernelContext* ctx) override {

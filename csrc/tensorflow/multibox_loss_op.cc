@@ -113,21 +113,13 @@ template <typename T>
 class LossOp : public OpKernel {
  public:
   explicit LossOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    std::string confidence, localization;
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("confidence_loss", &confidence));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("localization_loss", &localization));
+    OP_REQUIRES_OK(ctx, EnumAttr(ctx, "confidence_loss", kConfidenceLossNames,
+                                 &options_.confidence));
+    OP_REQUIRES_OK(ctx,
+                   EnumAttr(ctx, "localization_loss", kLocalizationLossNames,
+                            &options_.localization));
     OP_REQUIRES_OK(ctx,
                    ctx->GetAttr("has_normalizer", &options_.has_normalizer));
-    options_.confidence = confidence == "softmax" ? ConfidenceLoss::kSoftmax
-                          : confidence == "sigmoid"
-                              ? ConfidenceLoss::kSigmoid
-                              : ConfidenceLoss::kSigmoidFocal;
-    options_.localization = localization == "smooth_l1"
-                                ? LocalizationLoss::kSmoothL1
-                            : localization == "l2"   ? LocalizationLoss::kL2
-                            : localization == "giou" ? LocalizationLoss::kGiou
-                            : localization == "diou" ? LocalizationLoss::kDiou
-                                                     : LocalizationLoss::kCiou;
   }
 
  protected:

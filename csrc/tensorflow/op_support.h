@@ -164,6 +164,19 @@ inline absl::Status ReadVariances(tensorflow::OpKernelContext* ctx, int index,
   return absl::OkStatus();
 }
 
+// The enumerator that an attribute names; the names are in its header, in its
+// order, and the registration of the op admits no other.
+template <typename Enum, size_t count>
+absl::Status EnumAttr(tensorflow::OpKernelConstruction* ctx, const char* attr,
+                      const char* const (&names)[count], Enum* value) {
+  std::string name;
+  TF_RETURN_IF_ERROR(ctx->GetAttr(attr, &name));
+  for (size_t i = 0; i < count; ++i) {
+    if (name == names[i]) *value = static_cast<Enum>(i);
+  }
+  return absl::OkStatus();
+}
+
 // Shape inference: input `index` has the rank and, where known, these sizes.
 inline absl::Status MergeShape(
     tensorflow::shape_inference::InferenceContext* c, int index,

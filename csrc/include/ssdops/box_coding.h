@@ -31,12 +31,6 @@ SSDOPS_HOST_DEVICE inline T Saturate(T x) {
   return x > kMax ? kMax : x < -kMax ? -kMax : x;
 }
 
-template <typename T>
-SSDOPS_HOST_DEVICE inline bool IsFinite(T x) {
-  constexpr T kMax = std::numeric_limits<T>::max();
-  return x <= kMax && x >= -kMax;
-}
-
 // Whether a size can be encoded: positive and finite.
 template <typename T>
 SSDOPS_HOST_DEVICE inline bool IsPositiveFinite(T size) {

@@ -12,6 +12,10 @@ namespace ssdops {
 // What makes scores of the network's class outputs.
 enum class ScoreActivation { kNone, kSoftmax, kSigmoid };
 
+// As users write them, in the order of the enumerators.
+inline constexpr const char* kScoreActivationNames[] = {"none", "softmax",
+                                                        "sigmoid"};
+
 struct DetectShape {
   int64_t batch;        // images
   int64_t num_anchors;  // num_anchors * num_classes is below 2^32

@@ -44,6 +44,10 @@ namespace ssdops {
 
 enum class IouKind { kIou, kGiou, kDiou, kCiou, kIoa };
 
+// As users write them, in the order of the enumerators.
+inline constexpr const char* kIouKindNames[] = {"iou", "giou", "diou", "ciou",
+                                                "ioa"};
+
 // The functions whose names begin with Pair are written on V, which is T or a
 // vector of T, and on B, a box with corners of type V. Comparisons of vectors
 // are masks, hence & in place of && and ?: in place of branches.

@@ -12,6 +12,12 @@ namespace ssdops {
 enum class ConfidenceLoss { kSoftmax, kSigmoid, kSigmoidFocal };
 enum class LocalizationLoss { kSmoothL1, kL2, kGiou, kDiou, kCiou };
 
+// As users write them, in the order of the enumerators.
+inline constexpr const char* kConfidenceLossNames[] = {"softmax", "sigmoid",
+                                                       "sigmoid_focal"};
+inline constexpr const char* kLocalizationLossNames[] = {
+    "smooth_l1", "l2", "giou", "diou", "ciou"};
+
 struct MultiboxLossShape {
   int64_t batch;
   int64_t num_anchors;  // below 2^31
