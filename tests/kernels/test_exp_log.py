@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracles.exp_log import exp
 from support.bits import assert_equal_bits
 from support.tolerances import FUNCTION_ULPS
 
@@ -72,3 +73,9 @@ def test_log_near_one_and_near_powers_of_two(native: ModuleType) -> None:
 
 def test_log_of_one_is_zero(native: ModuleType) -> None:
     assert_equal_bits(native.log(np.array([1.0], F32)), np.zeros(1, F32))
+
+
+def test_oracle_of_exp(native: ModuleType) -> None:
+    x = np.linspace(-110, 88.72, 100_000, dtype=np.float32)
+    x = np.concatenate([x, np.array([-0.0, -1e6, -1e-40, -104], np.float32)])
+    assert_equal_bits(exp(x), native.exp(x))

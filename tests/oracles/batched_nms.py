@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from oracles.exp_log import exp
 
 Array = npt.NDArray[Any]
 
@@ -267,26 +268,3 @@ def _distances(box: Array, others: Array) -> Array:
 def _placed(boxes: Array) -> Array:
     size = boxes[..., 2:] - boxes[..., :2]
     return ((size >= 0) & np.isfinite(size)).all(-1)
-
-
-def exp(x: Array) -> Array:
-    """The exponential of the kernels for arguments up to 0, in every bit.
-
-    In float64 it is that of the C library; in float32 the operations are those of
-    `exp_log.h`.
-    """
-    if x.dtype == np.float64:
-        return np.vectorize(math.exp, otypes=[np.float64])(x) if x.size else x
-    f = np.float32
-    limited = np.maximum(x, f(-104))
-    n = (limited * f(1.44269504) + f(12582912)) - f(12582912)
-    r = (limited - n * f(0.693359375)) - n * f(-2.12194440e-4)
-    p = r * f(1.9875691500e-4) + f(1.3981999507e-3)
-    for coefficient in (8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1):
-        p = p * r + f(coefficient)
-    p = p * r + f(5.0000001201e-1)
-    y = (p * (r * r) + r) + f(1)
-    # Two factors, since 2^n alone may not be a normal number.
-    half = np.trunc(n / 2)
-    y = y * np.ldexp(f(1), half.astype(int)) * np.ldexp(f(1), (n - half).astype(int))
-    return np.where(x >= f(-104), y, f(0)).astype(f)

@@ -37,35 +37,32 @@ inline constexpr T kMaxExpArgument = T(88.72);
 template <>
 inline constexpr double kMaxExpArgument<double> = 709.78;
 
-// The polynomials, for V a float or a vector of floats.
+// The polynomials, for V a float or a vector of floats. Terms are summed in
+// pairs: each sum of a single chain would wait for the one before it.
 
 // exp(r) for |r| <= ln(2) / 2.
 template <typename V>
 SSDOPS_HOST_DEVICE inline V ExpOfReduced(V r) {
-  V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return (p * (r * r) + r) + 1.0f;
+  const V z = r * r;
+  const V p01 = r * 1.6666665459e-1f + 5.0000001201e-1f;
+  const V p23 = r * 8.3334519073e-3f + 4.1665795894e-2f;
+  const V p45 = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  const V p = (p45 * z + p23) * z + p01;
+  return (p * z + r) + 1.0f;
 }
 
 // ln(1 + m) + exponent * ln(2) for 1 + m in [sqrt(1/2), sqrt(2)).
 template <typename V>
 SSDOPS_HOST_DEVICE inline V LogOfReduced(V m, V exponent) {
   const V z = m * m;
-  V p = m * 7.0376836292e-2f - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  p = p * m * z;
-  p = p + exponent * -2.12194440e-4f;
-  p = p - z * 0.5f;
-  return (m + p) + exponent * 0.693359375f;
+  const V p01 = m * -2.4999993993e-1f + 3.3333331174e-1f;
+  const V p23 = m * -1.6668057665e-1f + 2.0000714765e-1f;
+  const V p45 = m * -1.2420140846e-1f + 1.4249322787e-1f;
+  const V p67 = m * -1.1514610310e-1f + 1.1676998740e-1f;
+  const V high = (z * 7.0376836292e-2f + p67) * z + p45;
+  const V p = high * (z * z) + (p23 * z + p01);
+  const V rest = p * (m * z) + exponent * -2.12194440e-4f;
+  return (m + (rest - z * 0.5f)) + exponent * 0.693359375f;
 }
 
 // x / ln(2) rounded to an integer; x minus that many ln(2).
