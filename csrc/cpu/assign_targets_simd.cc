@@ -21,7 +21,7 @@ struct PendingPairs {
     offsets[count++] = to;
   }
 
-  SSDOPS_INLINE void Flush(const ComputeType<S>* variances) {
+  SSDOPS_INLINE void Flush(const VecVariances<ComputeType<S>>& variances) {
     S encoded[4 * kCapacity];
     EncodeBlock(boxes, anchors, variances, count, encoded);
     for (int i = 0; i < count; ++i) {
@@ -42,6 +42,7 @@ void WriteTargets(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
                   const int32_t* matched_gt, int32_t* classes, S* offsets) {
   constexpr int kStep = kLanes<float>;
   memset(offsets, 0, 4 * static_cast<size_t>(num_anchors) * sizeof(S));
+  const VecVariances<ComputeType<S>> divisors(variances);
   PendingPairs<S> pending;
   const auto add = [&](int64_t anchor) __attribute__((always_inline)) {
     const int64_t row = matched_gt[anchor];
@@ -51,7 +52,7 @@ void WriteTargets(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
     }
     classes[anchor] = gt_labels[row];
     pending.Add(gt_boxes + 4 * row, anchors + 4 * anchor, offsets + 4 * anchor);
-    if (pending.count == pending.kCapacity) pending.Flush(variances);
+    if (pending.count == pending.kCapacity) pending.Flush(divisors);
   };
   int64_t first = 0;
   for (; first + kStep <= num_anchors; first += kStep) {
@@ -62,7 +63,7 @@ void WriteTargets(const S* anchors, const S* gt_boxes, const int32_t* gt_labels,
     for (; bits != 0; bits &= bits - 1) add(first + __builtin_ctz(bits));
   }
   for (; first < num_anchors; ++first) add(first);
-  if (pending.count > 0) pending.Flush(variances);
+  if (pending.count > 0) pending.Flush(divisors);
 }
 
 #define SSDOPS_INSTANTIATE(S)                                       \

@@ -10,12 +10,13 @@ template <typename S>
 void EncodeRows(const S* boxes, const S* anchors,
                 const ComputeType<S>* variances, int64_t num_anchors,
                 int64_t begin, int64_t end, S* offsets) {
+  const VecVariances<ComputeType<S>> divisors(variances);
   ForEachBlock<ComputeType<S>>(begin, end, num_anchors,
                                [&](int64_t row, int64_t anchor, int64_t count)
                                    __attribute__((always_inline)) {
-                                     EncodeBlock(
-                                         boxes + 4 * row, anchors + 4 * anchor,
-                                         variances, count, offsets + 4 * row);
+                                     EncodeBlock(boxes + 4 * row,
+                                                 anchors + 4 * anchor, divisors,
+                                                 count, offsets + 4 * row);
                                    });
 }
 
@@ -24,6 +25,7 @@ void EncodeRowsGrad(const S* grad_offsets, const S* boxes, const S* anchors,
                     const ComputeType<S>* variances, int64_t num_anchors,
                     int64_t begin, int64_t end, S* grad_boxes) {
   using T = ComputeType<S>;
+  const VecVariances<T> divisors(variances);
   ForEachBlock<T>(
       begin, end, num_anchors,
       [&](int64_t row, int64_t anchor_row,
@@ -32,7 +34,7 @@ void EncodeRowsGrad(const S* grad_offsets, const S* boxes, const S* anchors,
         const VecBox<T> box = LoadRows(boxes + 4 * row, count);
         const VecBox<T> anchor = LoadRows(anchors + 4 * anchor_row, count);
         VecBox<T> unused;
-        const Mask<T> encodable = Encode<S>(box, anchor, variances, &unused);
+        const Mask<T> encodable = Encode<S>({box, anchor}, divisors, &unused);
         // shift depends on the mean of the corners, stretch on their
         // distance.
         const Vec<T> dy =

@@ -34,17 +34,24 @@ SSDOPS_INLINE Vec<float> Exp(Vec<float> x) {
   return in_range ? y : (x < lowest ? Vec<float>{} : x);
 }
 
-SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
-  const Mask<float> subnormal = x < 1.17549435e-38f;
-  x = subnormal ? x * 8388608.0f : x;
+// Log of positive x that is not subnormal. A biased exponent of 0 stands for
+// `offset`.
+SSDOPS_INLINE Vec<float> LogOfNormal(Vec<float> x,
+                                     Vec<float> offset = Splat(-126.0f)) {
   const Mask<float> bits = reinterpret_cast<Mask<float>>(x);
-  Vec<float> exponent = (subnormal ? Splat(-149.0f) : Splat(-126.0f)) +
-                        __builtin_convertvector(bits >> 23, Vec<float>);
+  Vec<float> exponent =
+      offset + __builtin_convertvector(bits >> 23, Vec<float>);
   Vec<float> m = reinterpret_cast<Vec<float>>((bits & 0x007fffff) | 0x3f000000);
   const Mask<float> small = m < 0.707106781f;
   exponent = small ? exponent - 1.0f : exponent;
   m = small ? m + m - 1.0f : m - 1.0f;
   return LogOfReduced(m, exponent);
+}
+
+SSDOPS_INLINE Vec<float> Log(Vec<float> x) {
+  const Mask<float> subnormal = x < 1.17549435e-38f;
+  return LogOfNormal(subnormal ? x * 8388608.0f : x,
+                     subnormal ? Splat(-149.0f) : Splat(-126.0f));
 }
 
 SSDOPS_INLINE Vec<double> Exp(Vec<double> x) {

@@ -143,6 +143,29 @@ def test_results_may_replace_their_input(native: ModuleType, dtype: type) -> Non
         assert_equal_bits(replaced, expected)
 
 
+@pytest.mark.parametrize("exponent", [-100, -45, -38, -3, 0, 20, 37, 45, 90])
+@pytest.mark.parametrize("variances", [(0.1, 0.1, 0.2, 0.2), (1 / 3, 0.7, 1e-30, 3e9)])
+def test_shifts_are_the_ieee_quotients(
+    native: ModuleType, exponent: int, variances: tuple[float, ...]
+) -> None:
+    # The kernels may divide otherwise, in ranges where that gives the same bits.
+    rng = np.random.default_rng(exponent + 200)
+    corners = rng.integers(2**23, 2**24, (2, 30_000, 4)).astype(np.float32)
+    corners[..., 2:] += corners[..., :2]
+    boxes, anchors = np.ldexp(corners, [[[exponent - 23]], [[-23]]]).astype(np.float32)
+    boxes[::1000] = anchors[::1000]  # a distance of 0
+    result = run_kernel(native.encode_boxes, boxes, anchors, variances=variances)
+    half = np.float32(0.5)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    anchor_low, anchor_high = anchors[:, :2], anchors[:, 2:]
+    distance = (low + high) * half - (anchor_low + anchor_high) * half
+    with np.errstate(over="ignore"):
+        shift = distance / (anchor_high - anchor_low) / np.float32(variances[:2])
+    encodable = result.any(-1)
+    assert encodable.mean() > 0.9 or not np.isfinite(shift).all()
+    assert_equal_bits(result[encodable, :2], shift[encodable])
+
+
 def test_batches_do_not_matter(native: ModuleType) -> None:
     boxes, _, anchors = ordinary(np.random.default_rng(3), 5, 61, dtype=np.float32)
     whole = native.encode_boxes(boxes, anchors, num_threads=3)
