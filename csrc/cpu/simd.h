@@ -91,6 +91,31 @@ SSDOPS_INLINE V Max(V a, V b) {
   return a > b ? a : b;
 }
 
+// One instruction does that, which compilers do not always see.
+#if defined(__AVX512F__)
+// GCC 12 warns of the plain ones.
+#define SSDOPS_PACKED(name, a, b) _mm512_maskz_##name(~0, a, b)
+#elif defined(__AVX2__)
+#define SSDOPS_PACKED(name, a, b) _mm256_##name(a, b)
+#elif defined(__SSE2__)
+#define SSDOPS_PACKED(name, a, b) _mm_##name(a, b)
+#endif
+#ifdef SSDOPS_PACKED
+SSDOPS_INLINE Vec<float> Min(Vec<float> a, Vec<float> b) {
+  return SSDOPS_PACKED(min_ps, a, b);
+}
+SSDOPS_INLINE Vec<float> Max(Vec<float> a, Vec<float> b) {
+  return SSDOPS_PACKED(max_ps, a, b);
+}
+SSDOPS_INLINE Vec<double> Min(Vec<double> a, Vec<double> b) {
+  return SSDOPS_PACKED(min_pd, a, b);
+}
+SSDOPS_INLINE Vec<double> Max(Vec<double> a, Vec<double> b) {
+  return SSDOPS_PACKED(max_pd, a, b);
+}
+#undef SSDOPS_PACKED
+#endif
+
 // One bit per element, element 0 lowest.
 SSDOPS_INLINE uint32_t Bits(Mask<float> m) {
 #if defined(__AVX512F__)
