@@ -183,18 +183,46 @@ SSDOPS_INLINE T Margin(T centre, T reach) {
   return reach * T(0.0009765625) + magnitude * T(kMinReachThreshold);
 }
 
+// Lanes before the first and behind the last are other boxes: the test holds
+// for them as well. Whole groups of marks are written, for a processor waits
+// where it reads what it has just written in other parts.
 template <typename T>
 SSDOPS_INLINE void SuppressSlots(const NmsGrid<T>& grid,
                                  const OverlapTest<T>& test, int64_t begin,
                                  int64_t end) {
-  // Lanes behind the end are other boxes: the test holds for them as well.
-  for (int64_t slot = begin; slot < end; slot += kLanes<T>) {
+  using Marks = std::conditional_t<kLanes<T> == 16, uint16_t, uint8_t>;
+  for (int64_t slot = begin & -int64_t{kLanes<T>}; slot < end;
+       slot += kLanes<T>) {
     const uint32_t bits = test(grid.boxes, slot);
-    uint32_t word;
-    memcpy(&word, grid.suppressed + slot / 8, sizeof(word));
-    word |= bits << static_cast<uint32_t>(slot % 8);
-    memcpy(grid.suppressed + slot / 8, &word, sizeof(word));
+    Marks marks;
+    memcpy(&marks, grid.suppressed + slot / 8, sizeof(marks));
+    marks |= static_cast<Marks>(bits << static_cast<uint32_t>(slot % 8));
+    memcpy(grid.suppressed + slot / 8, &marks, sizeof(marks));
   }
+}
+
+// The boxes behind the slots, and no mark yet.
+template <typename T>
+SSDOPS_INLINE void FinishSlots(const NmsGrid<T>& grid, int64_t num_slots) {
+  for (int64_t k = 0; k < kNmsPadding; ++k) {
+    SetBox(grid.boxes, num_slots + k, Box<T>{});
+  }
+  memset(grid.suppressed, 0,
+         static_cast<size_t>((num_slots + kNmsPadding) / 8 + 4));
+}
+
+// The first slot from `slot` on that is not marked; `end` at most.
+template <typename T>
+SSDOPS_INLINE int64_t NextSlot(const NmsGrid<T>& grid, int64_t slot,
+                               int64_t end) {
+  while (slot < end) {
+    const uint32_t marks = grid.suppressed[slot / 8];
+    const uint32_t open = ~marks & 0xffu & (0xffu << (slot % 8));
+    const int64_t first = slot / 8 * 8;
+    if (open != 0) return Min(first + __builtin_ctz(open), end);
+    slot = first + 8;
+  }
+  return end;
 }
 
 template <typename T>
@@ -353,6 +381,33 @@ void NmsAgainstKept(const NmsBoxes<S>& boxes,
 }
 
 template <typename S>
+int64_t NmsAhead(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
+                 int64_t count, ComputeType<S> iou_threshold, int64_t most,
+                 const NmsGrid<ComputeType<S>>& grid,
+                 NmsKept<ComputeType<S>>* kept, NmsItem<ComputeType<S>>* left) {
+  using T = ComputeType<S>;
+  for (int64_t i = 0; i < count; ++i) {
+    SetBox(grid.boxes, i, OrderedBox(boxes, items[i].index));
+  }
+  FinishSlots(grid, count);
+  int64_t i = NextSlot(grid, 0, count);
+  for (; i < count && most > 0; i = NextSlot(grid, i + 1, count), --most) {
+    if (kept->num_indices == kept->max_indices) return 0;
+    const Box<T> box = BoxAt(grid.boxes, i);
+    if (IsValid(box)) {
+      Remember(box, kept);
+      SuppressSlots(grid, OverlapTest<T>(box, iou_threshold), i, count);
+    }
+    Emit(static_cast<int32_t>(items[i].index), kept);
+  }
+  int64_t num_left = 0;
+  for (; i < count; i = NextSlot(grid, i + 1, count)) {
+    left[num_left++] = items[i];
+  }
+  return num_left;
+}
+
+template <typename S>
 void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
                  int64_t count, ComputeType<S> iou_threshold,
                  NmsGrid<ComputeType<S>>* grid) {
@@ -470,11 +525,7 @@ void NmsFillGrid(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
     grid->slots[index] = slot;
     SetBox(grid->boxes, slot, OrderedBox(boxes, index));
   }
-  for (int64_t k = 0; k < kNmsPadding; ++k) {
-    SetBox(grid->boxes, grid->num_slots + k, Box<T>{});
-  }
-  memset(grid->suppressed, 0,
-         static_cast<size_t>((grid->num_slots + kNmsPadding) / 8 + 4));
+  FinishSlots(*grid, grid->num_slots);
 }
 
 template <typename T>
@@ -517,6 +568,10 @@ void NmsOverGrid(const NmsItem<T>* items, int64_t count, T iou_threshold,
   template void NmsAgainstKept<S>(const NmsBoxes<S>&,                        \
                                   const NmsItem<ComputeType<S>>*, int64_t,   \
                                   ComputeType<S>, NmsKept<ComputeType<S>>*); \
+  template int64_t NmsAhead<S>(                                              \
+      const NmsBoxes<S>&, const NmsItem<ComputeType<S>>*, int64_t,           \
+      ComputeType<S>, int64_t, const NmsGrid<ComputeType<S>>&,               \
+      NmsKept<ComputeType<S>>*, NmsItem<ComputeType<S>>*);                   \
   template void NmsFillGrid<S>(const NmsBoxes<S>&,                           \
                                const NmsItem<ComputeType<S>>*, int64_t,      \
                                ComputeType<S>, NmsGrid<ComputeType<S>>*);

@@ -133,7 +133,18 @@ SSDOPS_DECLARE_VARIANTS(
                         ComputeType<S> iou_threshold,
                         NmsKept<ComputeType<S>>* kept);
 
-    // Puts unsorted candidates into a grid.
+    // Visits sorted candidates until `most` are kept, each of which marks what
+    // it suppresses among all that follow. Writes those that are then left and
+    // returns their number. Uses the boxes and the marks of the grid.
+    template <typename S>
+    int64_t NmsAhead(const NmsBoxes<S>& boxes,
+                     const NmsItem<ComputeType<S>>* items, int64_t count,
+                     ComputeType<S> iou_threshold, int64_t most,
+                     const NmsGrid<ComputeType<S>>& grid,
+                     NmsKept<ComputeType<S>>* kept,
+                     NmsItem<ComputeType<S>>* left);
+
+    // Puts candidates into a grid.
     template <typename S>
     void NmsFillGrid(const NmsBoxes<S>& boxes,
                      const NmsItem<ComputeType<S>>* items, int64_t count,

@@ -18,6 +18,11 @@ constexpr int64_t kNmsMaxKeptWithoutGrid = 512;
 // So it is for as many candidates.
 constexpr int64_t kNmsMaxCandidatesWithoutGrid = 192;
 
+// With few candidates, making the grid takes longer than comparing the first
+// kept boxes with all of them, after which often little is left.
+constexpr int64_t kNmsMaxCandidatesAhead = 2048;
+constexpr int64_t kNmsKeptAhead = 64;
+
 // If the output has far fewer rows than there are candidates, only the best of
 // these are sorted and visited, at first this many for each row, then more and
 // more until the output is full.
@@ -115,32 +120,21 @@ struct NmsKeys {
   int width = 0;
 };
 
-// Sorts by key, stably, by digits from the lowest. Uses both arrays, each of
-// `count` items, and returns the one with the result.
+// Sorts stably by `width` bits of the keys from bit `low` on, by digits from
+// the lowest. Uses both arrays, and returns the one with the result.
 template <typename Item>
-Item* NmsSortByKey(Item* items, Item* other, int64_t count,
-                   uint32_t* histogram) {
-  if (count <= kNmsMaxInsertionSort) {
-    for (int64_t i = 1; i < count; ++i) {
-      const Item item = items[i];
-      int64_t k = i;
-      for (; k > 0 && items[k - 1].key > item.key; --k) items[k] = items[k - 1];
-      items[k] = item;
-    }
-    return items;
-  }
-  const NmsKeys<Item> keys(items, count);
-  if (keys.width == 0) return items;
-  const int max_bits = count >= 4096 ? kNmsMaxDigitBits : count >= 512 ? 9 : 8;
-  const int digits = (keys.width + max_bits - 1) / max_bits;
-  const int bits = (keys.width + digits - 1) / digits;
+Item* NmsSortByBits(Item* items, Item* other, int64_t count, int low, int width,
+                    int digits, uint32_t* histogram) {
+  const int bits = (width + digits - 1) / digits;
   const int64_t size = int64_t{1} << bits;
   const auto mask = static_cast<uint32_t>(size - 1);
+  const auto digit_of = [&](const Item& item, int d) {
+    return static_cast<uint32_t>(item.key >> (low + d * bits)) & mask;
+  };
   std::fill(histogram, histogram + digits * size, 0u);
   for (int64_t i = 0; i < count; ++i) {
     for (int d = 0; d < digits; ++d) {
-      ++histogram[d * size +
-                  (static_cast<uint32_t>(items[i].key >> (d * bits)) & mask)];
+      ++histogram[d * size + digit_of(items[i], d)];
     }
   }
   for (int d = 0; d < digits; ++d) {
@@ -153,12 +147,51 @@ Item* NmsSortByKey(Item* items, Item* other, int64_t count,
     }
     for (int64_t i = 0; i < count; ++i) {
       const Item item = items[i];
-      other[starts[static_cast<uint32_t>(item.key >> (d * bits)) & mask]++] =
-          item;
+      other[starts[digit_of(item, d)]++] = item;
     }
     std::swap(items, other);
   }
   return items;
+}
+
+// Sorts stably by insertion; gives up after `max_moves`, with equal keys still
+// in their order.
+template <typename Item>
+bool NmsSortByInsertion(Item* items, int64_t count, int64_t max_moves) {
+  for (int64_t i = 1; i < count; ++i) {
+    const Item item = items[i];
+    int64_t k = i;
+    for (; k > 0 && items[k - 1].key > item.key; --k) items[k] = items[k - 1];
+    items[k] = item;
+    max_moves -= i - k;
+    if (max_moves < 0) return false;
+  }
+  return true;
+}
+
+// Sorts by key, stably. Uses both arrays, each of `count` items, and returns
+// the one with the result.
+template <typename Item>
+Item* NmsSortByKey(Item* items, Item* other, int64_t count,
+                   uint32_t* histogram) {
+  if (count <= kNmsMaxInsertionSort) {
+    NmsSortByInsertion(items, count, count * count);
+    return items;
+  }
+  const NmsKeys<Item> keys(items, count);
+  if (keys.width == 0) return items;
+  const int max_bits = count >= 4096 ? kNmsMaxDigitBits : count >= 512 ? 9 : 8;
+  const int digits = (keys.width + max_bits - 1) / max_bits;
+  constexpr int kFew = 2;
+  if (digits > kFew) {
+    // The highest bits tell almost all keys apart, unless many are alike.
+    const int width = kFew * max_bits;
+    items = NmsSortByBits(items, other, count, keys.width - width, width, kFew,
+                          histogram);
+    static_assert(kFew % 2 == 0, "the result is in the array it came from");
+    if (NmsSortByInsertion(items, count, count)) return items;
+  }
+  return NmsSortByBits(items, other, count, 0, keys.width, digits, histogram);
 }
 
 // Visits candidates from the best on, of one set of boxes.
@@ -229,23 +262,46 @@ class SingleClassNms {
 
   // If they are not the last ones, kept boxes are remembered.
   void Visit(NmsItem<T>* items, int64_t count, bool is_last) {
+    const int64_t first_kept = kept_.num_indices;
     const bool use_grid = NmsMayUseGrid(num_boxes_, options_) &&
                           count > kNmsMaxCandidatesWithoutGrid;
+    if (use_grid && is_last) kept_.boxes.ymin = nullptr;
+    const bool look_ahead =
+        use_grid && count <= kNmsMaxCandidatesAhead && first_kept == 0;
     NmsGrid<T> grid = scratch_.grid;
-    if (use_grid) {
-      SSDOPS_CALL_VARIANT(
-          NmsFillGrid<S>(boxes_, items, count, threshold_, &grid));
-    }
-    items = NmsSortByKey(items, scratch_.sorted, count, scratch_.histogram);
-    const int64_t first_kept = kept_.num_indices;
-    if (use_grid) {
-      if (is_last) kept_.boxes.ymin = nullptr;
-      SSDOPS_CALL_VARIANT(
-          NmsOverGrid<T>(items, count, threshold_, grid, &kept_));
+    if (use_grid && !look_ahead) FillGrid(items, count, &grid);
+    NmsItem<T>* sorted =
+        NmsSortByKey(items, scratch_.sorted, count, scratch_.histogram);
+    if (!use_grid) {
+      VisitNext(sorted, count);
+    } else if (!look_ahead) {
+      VisitByGrid(sorted, count, grid);
     } else {
-      VisitNext(items, count);
+      NmsItem<T>* left = sorted == items ? scratch_.sorted : items;
+      int64_t num_left = VisitAhead(sorted, count, kNmsKeptAhead, left);
+      if (num_left > kNmsMaxCandidatesWithoutGrid) {
+        FillGrid(left, num_left, &grid);
+        VisitByGrid(left, num_left, grid);
+      } else {
+        VisitAhead(left, num_left, num_left, left);
+      }
     }
-    if (find_ties_) FindTies(items, count, first_kept);
+    if (find_ties_) FindTies(sorted, count, first_kept);
+  }
+
+  void FillGrid(const NmsItem<T>* items, int64_t count, NmsGrid<T>* grid) {
+    SSDOPS_CALL_VARIANT(NmsFillGrid<S>(boxes_, items, count, threshold_, grid));
+  }
+
+  void VisitByGrid(const NmsItem<T>* items, int64_t count,
+                   const NmsGrid<T>& grid) {
+    SSDOPS_CALL_VARIANT(NmsOverGrid<T>(items, count, threshold_, grid, &kept_));
+  }
+
+  int64_t VisitAhead(const NmsItem<T>* items, int64_t count, int64_t most,
+                     NmsItem<T>* left) {
+    return SSDOPS_CALL_VARIANT(NmsAhead<S>(boxes_, items, count, threshold_,
+                                           most, scratch_.grid, &kept_, left));
   }
 
   // Equal scores in another order give the same result where none of them is

@@ -129,7 +129,7 @@ def test_special_boxes_among_many(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", [spread, clustered])
-@pytest.mark.parametrize("count", [191, 193, 257, 1000, 4097])
+@pytest.mark.parametrize("count", [191, 193, 257, 1000, 2048, 2049, 4097])
 def test_many(native: ModuleType, make: Any, count: int, dtype: type) -> None:
     rng = np.random.default_rng(count)
     boxes = make(rng, count, dtype)
@@ -241,10 +241,14 @@ HARD = [
 
 
 @pytest.mark.parametrize("dtype", FULL_DTYPES)
+@pytest.mark.parametrize("count", [500, 2500])
 @pytest.mark.parametrize("make", HARD)
-def test_what_is_hard_for_cells(native: ModuleType, make: Any, dtype: type) -> None:
+def test_what_is_hard_for_cells(
+    native: ModuleType, make: Any, count: int, dtype: type
+) -> None:
+    # With the lower count, the first boxes are compared with all others.
     rng = np.random.default_rng(3)
-    boxes = make(rng, 2000, dtype)
+    boxes = make(rng, count, dtype)
     scores = rng.uniform(0, 1, len(boxes)).astype(dtype)
     for limit in (0.0, 1e-7, 0.1, 0.5, 0.95, 1.0):
         check_many(native, boxes, scores, iou_threshold=limit)
@@ -307,6 +311,37 @@ def test_distinct_scores_of_neighbouring_bits(native: ModuleType, dtype: type) -
         equal = np.full(count, -2.5, dtype)
         check_many(native, boxes, equal)
         check_many(native, boxes, equal, max_output_size=50)
+
+
+@pytest.mark.parametrize("dtype", FULL_DTYPES)
+def test_scores_alike_in_their_highest_bits(native: ModuleType, dtype: type) -> None:
+    rng = np.random.default_rng(8)
+    word = np.dtype(f"u{np.dtype(dtype).itemsize}")
+    for count in (30, 600, 3000):
+        # One far score widens the range of bits in which they differ.
+        scores = np.array(0.5, dtype).view(word) + rng.integers(0, 40, count)
+        scores = scores.astype(word).view(dtype)
+        scores[count // 2] = 1e30
+        boxes = spread(rng, count, dtype)
+        check_many(native, boxes, scores, iou_threshold=0.1)
+        check_many(native, boxes, scores, score_threshold=-np.inf, max_output_size=7)
+
+
+@pytest.mark.parametrize("kept", [63, 64, 65, 66])
+@pytest.mark.parametrize("copies", [1, 4, 10])
+def test_kept_and_left_boxes(native: ModuleType, kept: int, copies: int) -> None:
+    # As many places as boxes are compared with all others, or one more or less.
+    rng = np.random.default_rng(kept)
+    places = np.arange(kept)[:, None] * 10.0 + [0, 0, 5, 5]
+    boxes = np.repeat(places, copies, 0).astype(np.float32)
+    boxes = np.concatenate([boxes, boxes[:200]])
+    scores = rng.uniform(0, 1, len(boxes)).astype(np.float32)
+    assert check_many(native, boxes, scores)[1] == kept
+    # The best box of every place comes first, or the places one after another.
+    first = np.sort(scores)[::-1]
+    assert check_many(native, boxes, first)[1] == kept
+    order = np.argsort(np.arange(len(boxes)) % copies, kind="stable")
+    assert check_many(native, boxes[order], first)[1] == kept
 
 
 def test_more_rows_only_add_rows(native: ModuleType) -> None:
