@@ -20,14 +20,12 @@ from ssdops._implementation import requested_implementation
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_EagerTensor: Any = tf.__internal__.EagerTensor
 # A loop over ever new shapes must not fill the memory.
 _MAX_CALLS = 1024
 
 
 class _NativeCall(NamedTuple):
     function: Callable[..., Any]
-    tensors: tuple[str, ...]
     others: dict[str, Any]
     wrap: Callable[[Any], Any]
 
@@ -52,7 +50,7 @@ _recorder = _Recorder()
 
 def native_call(
     function: Callable[..., Any],
-    tensors: dict[str, Any],
+    tensors: tuple[Any, ...],
     wrap: Callable[[Any], R],
     *,
     name: str | None = None,
@@ -62,17 +60,17 @@ def native_call(
 
     Args:
         function: of the loaded library.
-        tensors: its inputs that are arguments of the public op, in their order.
+        tensors: its first inputs, which are arguments of the public op.
         wrap: makes the public result of what the function returns.
         name: name of the op.
         **others: its other inputs and attributes, the same for equal options.
     """
-    result = wrap(function(**tensors, **others, name=name))
+    result = wrap(function(*tensors, **others, name=name))
     arguments = _recorder.arguments
     if len(arguments) == len(tensors) and all(
-        given is used for given, used in zip(arguments, tensors.values(), strict=True)
+        given is used for given, used in zip(arguments, tensors, strict=True)
     ):
-        _recorder.call = _NativeCall(function, tuple(tensors), others, wrap)
+        _recorder.call = _NativeCall(function, others, wrap)
     return result
 
 
@@ -87,8 +85,7 @@ def remembers_eager_calls(op: Callable[P, R]) -> Callable[P, R]:
             return op(*args, **kwargs)
         call = calls.get(key)
         if call is not None:
-            inputs = dict(zip(call.tensors, args, strict=True))
-            result: R = call.wrap(call.function(**inputs, **call.others))
+            result: R = call.wrap(call.function(*args, **call.others))
             return result
         _recorder.start(args)
         try:
@@ -105,24 +102,21 @@ def remembers_eager_calls(op: Callable[P, R]) -> Callable[P, R]:
 
 def _key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
     """What decides about a call, or None if it is to be checked in full."""
-    parts: list[Any] = []
-    value: Any
-    for value in args:
-        if type(value) is not _EagerTensor:
-            return None
-        parts.append(value._datatype_enum())
-        parts.append(value._shape_tuple())
-    for name, value in kwargs.items():
-        kind = type(value)
-        if kind not in _PLAIN:
-            return None
-        # 1, 1.0 and True are equal, but not the same option.
-        parts.append((name, kind, value))
-    # The sign of a zero makes no difference; a NaN is never equal to itself.
-    if not tf.executing_eagerly():
+    if not (
+        tf.executing_eagerly()
+        and _TENSORS.issuperset(map(type, args))
+        and _PLAIN.issuperset(map(type, kwargs.values()))
+    ):
         return None
-    parts.append(requested_implementation(kwargs.get("implementation")))
-    return tuple(parts)
+    # Types, since 1, 1.0 and True are equal, but not the same option. The sign of a
+    # zero makes no difference; a NaN is never equal to itself.
+    return (
+        requested_implementation(kwargs.get("implementation")),
+        *[(tensor._datatype_enum(), tensor._shape_tuple()) for tensor in args],
+        *kwargs.items(),
+        *map(type, kwargs.values()),
+    )
 
 
+_TENSORS = frozenset({tf.__internal__.EagerTensor})
 _PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -128,7 +128,7 @@ def assign_targets(
     if native is not None:
         return native_call(
             native.ssdops_assign_targets,
-            {"anchors": anchors, "gt_boxes": gt_boxes, "gt_labels": gt_labels},
+            (anchors, gt_boxes, gt_labels),
             _targets,
             iou_threshold=_validate.constant(positive),
             negative_threshold=_validate.constant(negative),

@@ -218,7 +218,7 @@ def batched_nms(
     if native is not None:
         return native_call(
             native.ssdops_batched_nms,
-            {"boxes": boxes, "scores": scores},
+            (boxes, scores),
             result,
             score_threshold=_validate.constant(score_limit),
             iou_threshold=_validate.constant(iou_limit),

@@ -102,7 +102,7 @@ def box_iou(
     if native is not None:
         return native_call(
             native.ssdops_box_iou,
-            {"boxes_a": boxes_a, "boxes_b": boxes_b},
+            (boxes_a, boxes_b),
             _tensor,
             kind=kind,
             aligned=aligned,

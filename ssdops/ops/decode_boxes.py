@@ -65,7 +65,7 @@ def decode_boxes(
     if native is not None:
         return native_call(
             native.ssdops_decode_boxes,
-            {"offsets": offsets, "anchors": anchors},
+            (offsets, anchors),
             _tensor,
             variances=_validate.constant(values),
             name=name,

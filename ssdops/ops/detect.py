@@ -145,7 +145,7 @@ def detect(
     if native is not None:
         return native_call(
             native.ssdops_detect,
-            {"logits": logits, "offsets": offsets, "anchors": anchors},
+            (logits, offsets, anchors),
             _result,
             variances=_validate.constant(values),
             score_threshold=_validate.constant(thresholds),

@@ -64,7 +64,7 @@ def encode_boxes(
     if native is not None:
         return native_call(
             native.ssdops_encode_boxes,
-            {"boxes": boxes, "anchors": anchors},
+            (boxes, anchors),
             _tensor,
             variances=_validate.constant(values),
             name=name,

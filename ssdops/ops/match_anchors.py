@@ -107,7 +107,7 @@ def match_anchors(
     if native is not None:
         return native_call(
             native.ssdops_match_anchors,
-            {"anchors": anchors, "gt_boxes": gt_boxes, "gt_labels": gt_labels},
+            (anchors, gt_boxes, gt_labels),
             _matches,
             iou_threshold=_validate.constant(positive),
             negative_threshold=_validate.constant(negative),

@@ -71,7 +71,7 @@ def mine_hard_negatives(
     if native is not None:
         return native_call(
             native.ssdops_mine_hard_negatives,
-            {"losses": losses, "target_classes": target_classes},
+            (losses, target_classes),
             _mined,
             negative_ratio=_validate.constant(ratio),
             name=name,

@@ -159,12 +159,7 @@ def multibox_loss(
     if native is not None:
         return native_call(
             native.ssdops_multibox_loss,
-            {
-                "logits": logits,
-                "offsets": offsets,
-                "target_classes": target_classes,
-                "target_offsets": target_offsets,
-            },
+            (logits, offsets, target_classes, target_offsets),
             _losses,
             anchors=rest[0] if rest else _validate.no_boxes(logits.dtype),
             variances=_validate.constant(values),

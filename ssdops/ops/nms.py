@@ -98,7 +98,7 @@ def nms(
         rows = -1 if max_output_size is None else max_output_size
         return native_call(
             native.ssdops_nms,
-            {"boxes": boxes, "scores": scores},
+            (boxes, scores),
             _result,
             max_output_size=_validate.constant(rows, tf.int32),
             iou_threshold=_validate.constant(iou_limit),
