@@ -117,6 +117,9 @@ SSDOPS_INLINE T LogOnePlusScalar(T y) {
 
 typedef uint8_t Flags __attribute__((vector_size(kLanes<float>)));
 
+// Bytes that memory and caches exchange.
+constexpr int64_t kLine = 64;
+
 // Calls body(anchor) for the anchors that count, in their order. Their logits,
 // which lie scattered over the memory, are fetched some anchors ahead.
 template <typename S, typename Body>
@@ -124,7 +127,6 @@ SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
                                   const Body& body) {
   constexpr int kStep = kLanes<float>;
   constexpr int kAhead = 32;
-  constexpr int64_t kLine = 64;
   const int64_t row_bytes = rows.num_classes * static_cast<int64_t>(sizeof(S));
   int32_t found[kAhead + kStep];
   int pending = 0;
@@ -334,16 +336,26 @@ SSDOPS_INLINE Vec<float> RoughOdds(const S* rows, int64_t num_classes,
 
 template <typename S>
 void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
+  constexpr int64_t kBytesAhead = 2048;
   constexpr int kStep = kLanes<float>;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   const int64_t size = rows.num_classes - 1;
   const int64_t whole = size / kStep * kStep;
   const Mask<float> rest = FirstLanes<float>(size - whole);
+  const int64_t step_bytes =
+      kStep * rows.num_classes * static_cast<int64_t>(sizeof(S));
   int64_t i = 0;
   // The last vector of a row reads into the next one.
   for (; i + kStep <= rows.num_anchors &&
          (i + kStep) * rows.num_classes + kStep <= rows.available;
        i += kStep) {
+    // Processors fetch ahead by themselves only up to the end of a page.
+    const auto* ahead =
+        reinterpret_cast<const char*>(rows.logits + i * rows.num_classes) +
+        kBytesAhead;
+    for (int64_t at = 0; at < step_bytes; at += kLine) {
+      __builtin_prefetch(ahead + at);
+    }
     const Vec<float> sums = RoughOdds<kStep>(rows.logits + i * rows.num_classes,
                                              rows.num_classes, whole, rest);
     Store(odds + i, Min(sums, Splat(kLargestOdds)));
@@ -366,38 +378,95 @@ void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
 
 namespace {
 
-// Whole cache lines past the caches if `stream`.
-SSDOPS_INLINE void WriteZeros(void* to, int64_t bytes, bool stream) {
-  auto* begin = static_cast<char*>(to);
-#if defined(__SSE2__)
-  constexpr int64_t kLine = 64;
-  const auto head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) %
-                                         static_cast<uintptr_t>(kLine));
-  if (stream && bytes >= 4 * kLine) {
-    memset(begin, 0, static_cast<size_t>(head));
-    const int64_t end = head + (bytes - head) / kLine * kLine;
-    for (int64_t at = head; at < end; at += kLine) {
+// A line past the caches; both are aligned.
+SSDOPS_INLINE void StreamLine(char* to, const char* from) {
 #if defined(__AVX512F__)
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(begin + at),
-                          _mm512_setzero_si512());
-#else
-      for (int64_t part = at; part < at + kLine; part += 16) {
-        _mm_stream_si128(reinterpret_cast<__m128i*>(begin + part),
-                         _mm_setzero_si128());
-      }
-#endif
-    }
-    begin += end;
-    bytes -= end;
+  _mm512_stream_si512(
+      reinterpret_cast<__m512i*>(to),
+      _mm512_load_si512(reinterpret_cast<const __m512i*>(from)));
+#elif defined(__SSE2__)
+  for (int64_t at = 0; at < kLine; at += 16) {
+    _mm_stream_si128(
+        reinterpret_cast<__m128i*>(to + at),
+        _mm_load_si128(reinterpret_cast<const __m128i*>(from + at)));
   }
+#else
+  memcpy(to, from, kLine);
 #endif
-  memset(begin, 0, static_cast<size_t>(bytes));
 }
 
+// Writes a stretch of memory from its begin to its end past the caches, in
+// whole lines: a line written in parts would have to be read first.
+class LineWriter {
+ public:
+  // Of the rows that are written.
+  static constexpr int64_t kMaxRowBytes = 4096;
+
+  SSDOPS_INLINE explicit LineWriter(void* to)
+      : start_(static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine)),
+        fill_(start_),
+        line_(static_cast<char*>(to) - start_) {}
+
+  SSDOPS_INLINE void Zeros(int64_t bytes) {
+    // The buffer holds zeros already.
+    const int64_t end = fill_ + bytes;
+    if (end < kLine) {
+      fill_ = end;
+      return;
+    }
+    WriteLine(buffer_);
+    memset(buffer_, 0, kLine);
+    for (int64_t at = kLine; at + kLine <= end; at += kLine) StreamZeros();
+    fill_ = end % kLine;
+  }
+
+  // body(to) writes a row of so many bytes.
+  template <typename Body>
+  SSDOPS_INLINE void Row(int64_t bytes, const Body& body) {
+    body(buffer_ + fill_);
+    const int64_t end = fill_ + bytes;
+    int64_t at = 0;
+    for (; at + kLine <= end; at += kLine) WriteLine(buffer_ + at);
+    fill_ = end - at;
+    if (at == 0) return;
+    memcpy(buffer_, buffer_ + at, kLine);
+    memset(buffer_ + kLine, 0, static_cast<size_t>(at));
+  }
+
+  SSDOPS_INLINE void Finish() {
+    memcpy(line_ + start_, buffer_ + start_,
+           static_cast<size_t>(fill_ - start_));
+  }
+
+ private:
+  // The first line may begin in the middle.
+  SSDOPS_INLINE void WriteLine(const char* from) {
+    if (start_ == 0) {
+      StreamLine(line_, from);
+    } else {
+      memcpy(line_ + start_, from + start_,
+             static_cast<size_t>(kLine - start_));
+      start_ = 0;
+    }
+    line_ += kLine;
+  }
+
+  SSDOPS_INLINE void StreamZeros() {
+    alignas(kLine) static constexpr char kZeros[kLine] = {};
+    StreamLine(line_, kZeros);
+    line_ += kLine;
+  }
+
+  int64_t start_;  // in the first line
+  int64_t fill_;   // bytes of the buffer, from that line on
+  char* line_;     // where the buffer goes
+  // Zeros behind `fill_`.
+  alignas(kLine) char buffer_[kMaxRowBytes + 2 * kLine] = {};
+};
+
 template <typename S>
-SSDOPS_INLINE void RowGrad(const ConfidenceRows<S>& rows, const S* row,
-                           int64_t available, int64_t target,
-                           ComputeType<S> scale, S* grad) {
+void RowGrad(const ConfidenceRows<S>& rows, const S* row, int64_t available,
+             int64_t target, ComputeType<S> scale, S* grad) {
   using T = ComputeType<S>;
   const int64_t size = rows.num_classes;
   if (rows.loss == ConfidenceLoss::kSoftmax) {
@@ -483,24 +552,42 @@ template <typename S>
 void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
                     bool stream, S* grad) {
   const int64_t size = rows.num_classes;
-  const auto fill = [&](int64_t begin,
-                        int64_t end) __attribute__((always_inline)) {
-    WriteZeros(grad + begin * size,
-               (end - begin) * size * static_cast<int64_t>(sizeof(S)), stream);
-  };
+  const int64_t row_bytes = size * static_cast<int64_t>(sizeof(S));
   int64_t written = 0;
+  if (stream && row_bytes <= LineWriter::kMaxRowBytes) {
+    LineWriter writer(grad);
+    ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
+      if (rows.classes[i] >= size) return;
+      writer.Zeros((i - written) * row_bytes);
+      writer.Row(row_bytes, [&](char* to) __attribute__((always_inline)) {
+        RowGrad(rows, rows.logits + i * size, rows.available - i * size,
+                rows.classes[i], scale, reinterpret_cast<S*>(to));
+      });
+      written = i + 1;
+    });
+    writer.Zeros((rows.num_anchors - written) * row_bytes);
+    writer.Finish();
+    return;
+  }
   ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
     if (rows.classes[i] >= size) return;
-    fill(written, i);
+    FillZeros(grad + written * size, (i - written) * row_bytes, false);
     RowGrad(rows, rows.logits + i * size, rows.available - i * size,
             rows.classes[i], scale, grad + i * size);
     written = i + 1;
   });
-  fill(written, rows.num_anchors);
+  FillZeros(grad + written * size, (rows.num_anchors - written) * row_bytes,
+            false);
 }
 
 void FillZeros(void* to, int64_t bytes, bool stream) {
-  WriteZeros(to, bytes, stream);
+  if (!stream) {
+    memset(to, 0, static_cast<size_t>(bytes));
+    return;
+  }
+  LineWriter writer(to);
+  writer.Zeros(bytes);
+  writer.Finish();
 }
 
 void FinishStream() {

@@ -222,6 +222,33 @@ def test_gradients_of_the_parts_add_up(native: ModuleType) -> None:
     np.testing.assert_allclose(total[1], by_offsets, rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((3, 33_333, 21), np.float32),
+        ((3, 20_001, 33), np.float64),
+        ((7, 100_003, 3), np.float32),
+        ((2, 100_001, 21), np.float16),
+        ((2, 300_007, 7), ml_dtypes.bfloat16),
+        ((3, 700, 1030), np.float32),
+    ],
+)
+def test_gradients_too_large_for_a_cache(
+    native: ModuleType, shape: tuple[int, int, int], dtype: Any
+) -> None:
+    # Those are written in another way than the gradients of one image.
+    inputs = case(np.random.default_rng(6), *shape, dtype)
+    inputs[2][:, [0, 1, 2, -2, -1]] = np.minimum([1, 1, 0, 1, 1], shape[2] - 1)
+    assert inputs[0].nbytes > 8 << 20
+    _, mined, *grads = run_kernel(native.multibox_loss, *inputs, normalizer=3.0)
+    for image in range(shape[0]):
+        one = [array[image : image + 1] for array in inputs]
+        assert one[0].nbytes < 8 << 20
+        alone = native.multibox_loss(*one, normalizer=3.0)
+        found = [array[image : image + 1] for array in (mined, *grads)]
+        assert_all_equal_bits(found, alone[1:], NAMES[1:])
+
+
 def test_batches_and_threads_do_not_matter(native: ModuleType) -> None:
     inputs = case(np.random.default_rng(9), 5, 70, 21, np.float32)
     whole = native.multibox_loss(*inputs, normalizer=10.0)
