@@ -24,6 +24,11 @@ constexpr int64_t kMinCelledCount = 33;
 // Candidates whose boxes are fetched before they are visited.
 constexpr int64_t kAhead = 8;
 
+// Kept boxes after which a share of all has to be marked, else there will be
+// many kept ones.
+constexpr int64_t kTrial = 16;
+constexpr int64_t kTrialShare = 8;
+
 // Size of a cell in units of the reach of a box.
 constexpr float kCellHeight = 3.0f;
 constexpr float kCellWidth = 1.0f;
@@ -211,6 +216,18 @@ SSDOPS_INLINE void FinishSlots(const NmsGrid<T>& grid, int64_t num_slots) {
          static_cast<size_t>((num_slots + kNmsPadding) / 8 + 4));
 }
 
+// Marks among the slots, and a few behind them.
+template <typename T>
+SSDOPS_INLINE int64_t NumMarks(const NmsGrid<T>& grid, int64_t num_slots) {
+  int64_t count = 0;
+  for (int64_t at = 0; at < num_slots / 8; at += 4) {
+    uint32_t marks;
+    memcpy(&marks, grid.suppressed + at, sizeof(marks));
+    count += __builtin_popcount(marks);
+  }
+  return count;
+}
+
 // The first slot from `slot` on that is not marked; `end` at most.
 template <typename T>
 SSDOPS_INLINE int64_t NextSlot(const NmsGrid<T>& grid, int64_t slot,
@@ -391,8 +408,13 @@ int64_t NmsAhead(const NmsBoxes<S>& boxes, const NmsItem<ComputeType<S>>* items,
   }
   FinishSlots(grid, count);
   int64_t i = NextSlot(grid, 0, count);
-  for (; i < count && most > 0; i = NextSlot(grid, i + 1, count), --most) {
+  for (int64_t k = 0; i < count && k < most; i = NextSlot(grid, i + 1, count)) {
     if (kept->num_indices == kept->max_indices) return 0;
+    // Many more would be kept if each marks few: better by a grid, then.
+    if (++k == kTrial && most < count &&
+        NumMarks(grid, count) < count / kTrialShare) {
+      break;
+    }
     const Box<T> box = BoxAt(grid.boxes, i);
     if (IsValid(box)) {
       Remember(box, kept);

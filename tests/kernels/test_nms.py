@@ -344,6 +344,20 @@ def test_kept_and_left_boxes(native: ModuleType, kept: int, copies: int) -> None
     assert check_many(native, boxes[order], first)[1] == kept
 
 
+@pytest.mark.parametrize("crowds", [64, 70])
+@pytest.mark.parametrize("alone", [0, 1, 15, 16, 17, 150, 192, 193, 400])
+def test_lone_boxes_behind_crowds(native: ModuleType, alone: int, crowds: int) -> None:
+    # The first boxes suppress many, those that are left none.
+    rng = np.random.default_rng(9)
+    places = np.arange(crowds + alone)[:, None] * 10.0 + [0, 0, 5, 5]
+    boxes = np.concatenate([np.repeat(places[:crowds], 12, 0), places[crowds:]])
+    boxes = boxes.astype(np.float32)
+    scores = np.sort(rng.uniform(0, 1, len(boxes)))[::-1].astype(np.float32)
+    for rows in (-1, 600):
+        found = check_many(native, boxes, scores, max_output_size=rows)
+        assert found[1] == crowds + alone
+
+
 def test_more_rows_only_add_rows(native: ModuleType) -> None:
     rng = np.random.default_rng(7)
     boxes = clustered(rng, 3000, np.float32)
