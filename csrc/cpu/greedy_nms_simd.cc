@@ -134,6 +134,7 @@ SSDOPS_INLINE int64_t ScanElements(CandidateScan<S>* scan, int64_t begin,
   int64_t i = begin;
   for (; i + kStep <= end; i += kStep) {
     if (scan->capacity - scan->count < kStep) return i;
+    FetchAhead(scan->scores + i, kStep);
     Mask<T> over[kUnroll];
     for (int u = 0; u < kUnroll; ++u) {
       over[u] =
@@ -192,6 +193,7 @@ SSDOPS_INLINE int64_t ScanSoftmax(CandidateScan<S>* scan, int64_t begin,
   for (int64_t i = begin; i < end; i += num_classes) {
     if (scan->capacity - scan->count < num_classes) return i;
     const S* logits = scan->scores + i;
+    FetchAhead(logits, num_classes);
     // The vectors reach over the row, where the limits are infinite.
     if (!scan->every_row && i + RoundUp(num_classes) <= total) {
       const Vec<T> pivot = Splat(Widen(logits[scan->pivot]));

@@ -117,9 +117,6 @@ SSDOPS_INLINE T LogOnePlusScalar(T y) {
 
 typedef uint8_t Flags __attribute__((vector_size(kLanes<float>)));
 
-// Bytes that memory and caches exchange.
-constexpr int64_t kLine = 64;
-
 // Calls body(anchor) for the anchors that count, in their order. Their logits,
 // which lie scattered over the memory, are fetched some anchors ahead.
 template <typename S, typename Body>
@@ -156,7 +153,7 @@ SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
       found[pending++] = static_cast<int32_t>(anchor);
       const auto* row = reinterpret_cast<const char*>(
           rows.logits + anchor * rows.num_classes);
-      for (int64_t at = 0; at < row_bytes; at += kLine) {
+      for (int64_t at = 0; at < row_bytes; at += kCacheLine) {
         __builtin_prefetch(row + at);
       }
       __builtin_prefetch(row + row_bytes - 1);
@@ -336,26 +333,17 @@ SSDOPS_INLINE Vec<float> RoughOdds(const S* rows, int64_t num_classes,
 
 template <typename S>
 void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
-  constexpr int64_t kBytesAhead = 2048;
   constexpr int kStep = kLanes<float>;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   const int64_t size = rows.num_classes - 1;
   const int64_t whole = size / kStep * kStep;
   const Mask<float> rest = FirstLanes<float>(size - whole);
-  const int64_t step_bytes =
-      kStep * rows.num_classes * static_cast<int64_t>(sizeof(S));
   int64_t i = 0;
   // The last vector of a row reads into the next one.
   for (; i + kStep <= rows.num_anchors &&
          (i + kStep) * rows.num_classes + kStep <= rows.available;
        i += kStep) {
-    // Processors fetch ahead by themselves only up to the end of a page.
-    const auto* ahead =
-        reinterpret_cast<const char*>(rows.logits + i * rows.num_classes) +
-        kBytesAhead;
-    for (int64_t at = 0; at < step_bytes; at += kLine) {
-      __builtin_prefetch(ahead + at);
-    }
+    FetchAhead(rows.logits + i * rows.num_classes, kStep * rows.num_classes);
     const Vec<float> sums = RoughOdds<kStep>(rows.logits + i * rows.num_classes,
                                              rows.num_classes, whole, rest);
     Store(odds + i, Min(sums, Splat(kLargestOdds)));
@@ -385,13 +373,13 @@ SSDOPS_INLINE void StreamLine(char* to, const char* from) {
       reinterpret_cast<__m512i*>(to),
       _mm512_load_si512(reinterpret_cast<const __m512i*>(from)));
 #elif defined(__SSE2__)
-  for (int64_t at = 0; at < kLine; at += 16) {
+  for (int64_t at = 0; at < kCacheLine; at += 16) {
     _mm_stream_si128(
         reinterpret_cast<__m128i*>(to + at),
         _mm_load_si128(reinterpret_cast<const __m128i*>(from + at)));
   }
 #else
-  memcpy(to, from, kLine);
+  memcpy(to, from, kCacheLine);
 #endif
 }
 
@@ -403,21 +391,23 @@ class LineWriter {
   static constexpr int64_t kMaxRowBytes = 4096;
 
   SSDOPS_INLINE explicit LineWriter(void* to)
-      : start_(static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine)),
+      : start_(
+            static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kCacheLine)),
         fill_(start_),
         line_(static_cast<char*>(to) - start_) {}
 
   SSDOPS_INLINE void Zeros(int64_t bytes) {
     // The buffer holds zeros already.
     const int64_t end = fill_ + bytes;
-    if (end < kLine) {
+    if (end < kCacheLine) {
       fill_ = end;
       return;
     }
     WriteLine(buffer_);
-    memset(buffer_, 0, kLine);
-    for (int64_t at = kLine; at + kLine <= end; at += kLine) StreamZeros();
-    fill_ = end % kLine;
+    memset(buffer_, 0, kCacheLine);
+    for (int64_t at = kCacheLine; at + kCacheLine <= end; at += kCacheLine)
+      StreamZeros();
+    fill_ = end % kCacheLine;
   }
 
   // body(to) writes a row of so many bytes.
@@ -426,11 +416,11 @@ class LineWriter {
     body(buffer_ + fill_);
     const int64_t end = fill_ + bytes;
     int64_t at = 0;
-    for (; at + kLine <= end; at += kLine) WriteLine(buffer_ + at);
+    for (; at + kCacheLine <= end; at += kCacheLine) WriteLine(buffer_ + at);
     fill_ = end - at;
     if (at == 0) return;
-    memcpy(buffer_, buffer_ + at, kLine);
-    memset(buffer_ + kLine, 0, static_cast<size_t>(at));
+    memcpy(buffer_, buffer_ + at, kCacheLine);
+    memset(buffer_ + kCacheLine, 0, static_cast<size_t>(at));
   }
 
   SSDOPS_INLINE void Finish() {
@@ -445,23 +435,23 @@ class LineWriter {
       StreamLine(line_, from);
     } else {
       memcpy(line_ + start_, from + start_,
-             static_cast<size_t>(kLine - start_));
+             static_cast<size_t>(kCacheLine - start_));
       start_ = 0;
     }
-    line_ += kLine;
+    line_ += kCacheLine;
   }
 
   SSDOPS_INLINE void StreamZeros() {
-    alignas(kLine) static constexpr char kZeros[kLine] = {};
+    alignas(kCacheLine) static constexpr char kZeros[kCacheLine] = {};
     StreamLine(line_, kZeros);
-    line_ += kLine;
+    line_ += kCacheLine;
   }
 
   int64_t start_;  // in the first line
   int64_t fill_;   // bytes of the buffer, from that line on
   char* line_;     // where the buffer goes
   // Zeros behind `fill_`.
-  alignas(kLine) char buffer_[kMaxRowBytes + 2 * kLine] = {};
+  alignas(kCacheLine) char buffer_[kMaxRowBytes + 2 * kCacheLine] = {};
 };
 
 template <typename S>

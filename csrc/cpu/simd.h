@@ -34,6 +34,9 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
+// Bytes that memory and caches exchange.
+constexpr int64_t kCacheLine = 64;
+
 template <typename T>
 struct VecOf;
 template <>
@@ -259,6 +262,19 @@ SSDOPS_INLINE void StoreNarrow(BFloat16* to, Vec<float> v) {
   const WideBits nan = (bits >> 16u) | 0x40u;
   const WideBits rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
   StoreBits(to, (bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
+// Fetches what will be read soon by a loop over memory that reads `count`
+// elements at `from` now. By themselves, processors fetch ahead only up to the
+// end of a page.
+template <typename S>
+SSDOPS_INLINE void FetchAhead(const S* from, int64_t count) {
+  constexpr int64_t kBytesAhead = 2048;
+  const auto* ahead = reinterpret_cast<const char*>(from) + kBytesAhead;
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(S));
+  for (int64_t at = 0; at < bytes; at += kCacheLine) {
+    __builtin_prefetch(ahead + at);
+  }
 }
 
 // Any number of stored elements into an array of the compute type.
