@@ -108,25 +108,28 @@ SSDOPS_INLINE Vec<T> LogOnePlus(Vec<T> y) {
   const Vec<T> correction = y / (u - T(1));
   return u == T(1) ? y : Log(u) * correction;
 }
-template <typename T>
-SSDOPS_INLINE T LogOnePlusScalar(T y) {
-  const T u = y + T(1);
-  if (u == T(1)) return y;
-  return ssdops::Log(u) * (y / (u - T(1)));
-}
-
 typedef uint8_t Flags __attribute__((vector_size(kLanes<float>)));
 
-// Calls body(anchor) for the anchors that count, in their order. Their logits,
-// which lie scattered over the memory, are fetched some anchors ahead.
+// Calls body(anchors, count) for the anchors that count, in their order, at
+// most kLanes<T> at a time. Their logits, which lie scattered over the memory,
+// are fetched some anchors ahead. Anchors of classes that do not exist are left
+// out; false if there are such.
 template <typename S, typename Body>
-SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
+SSDOPS_INLINE bool ForEachCounted(const ConfidenceRows<S>& rows,
                                   const Body& body) {
   constexpr int kStep = kLanes<float>;
+  constexpr int kGroup = kLanes<ComputeType<S>>;
   constexpr int kAhead = 32;
   const int64_t row_bytes = rows.num_classes * static_cast<int64_t>(sizeof(S));
   int32_t found[kAhead + kStep];
   int pending = 0;
+  bool valid = true;
+  const auto finish = [&]() __attribute__((always_inline)) {
+    for (int k = 0; k < pending; k += kGroup) {
+      body(found + k, pending - k < kGroup ? pending - k : kGroup);
+    }
+    pending = 0;
+  };
   for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
     const int64_t count = rows.num_anchors - i;
     int32_t classes[kStep];
@@ -149,7 +152,12 @@ SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
       counts = (c > 0) | (__builtin_convertvector(flags, Mask<float>) != 0);
     }
     for (uint32_t bits = Bits(counts); bits != 0; bits &= bits - 1) {
-      const int64_t anchor = i + __builtin_ctz(bits);
+      const int lane = __builtin_ctz(bits);
+      if (classes[lane] >= rows.num_classes) {
+        valid = false;
+        continue;
+      }
+      const int64_t anchor = i + lane;
       found[pending++] = static_cast<int32_t>(anchor);
       const auto* row = reinterpret_cast<const char*>(
           rows.logits + anchor * rows.num_classes);
@@ -158,13 +166,87 @@ SSDOPS_INLINE void ForEachCounted(const ConfidenceRows<S>& rows,
       }
       __builtin_prefetch(row + row_bytes - 1);
     }
-    if (pending >= kAhead) {
-      for (int k = 0; k < pending; ++k) body(int64_t{found[k]});
-      pending = 0;
+    if (pending >= kAhead) finish();
+  }
+  finish();
+  return valid;
+}
+
+// Rows of logits side by side, one to a lane: what has to wait within a row,
+// for its maximum, its sum and its logarithm, waits once for all of them.
+template <typename S>
+class RowGroup {
+  using T = ComputeType<S>;
+
+ public:
+  // Of rows that are handled so.
+  static constexpr int64_t kMaxClasses = 128;
+
+  // Lanes behind `count` hold the first row again.
+  SSDOPS_INLINE RowGroup(const ConfidenceRows<S>& rows, const int32_t* anchors,
+                         int count)
+      : num_classes_(rows.num_classes) {
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      starts_[lane] =
+          anchors[lane < count ? lane : 0] * static_cast<int32_t>(num_classes_);
+    }
+    for (int64_t j = 0; j < num_classes_; ++j) {
+      columns_[j] = Gather(rows.logits + j);
     }
   }
-  for (int k = 0; k < pending; ++k) body(int64_t{found[k]});
-}
+
+  // Whether the rows of an image can be handled so.
+  static SSDOPS_INLINE bool Takes(const ConfidenceRows<S>& rows) {
+    return rows.num_classes <= kMaxClasses &&
+           rows.num_anchors * rows.num_classes <=
+               std::numeric_limits<int32_t>::max();
+  }
+
+  SSDOPS_INLINE Vec<T> column(int64_t j) const { return columns_[j]; }
+
+  SSDOPS_INLINE Vec<T> Largest() const {
+    Vec<T> largest = Splat(-std::numeric_limits<T>::infinity());
+    for (int64_t j = 0; j < num_classes_; ++j) {
+      largest = Max(columns_[j], largest);
+    }
+    return largest;
+  }
+
+  // Sum of term(j) over the classes from `first` on, as PartialSums has it.
+  template <typename Term>
+  SSDOPS_INLINE Vec<T> Sum(int64_t first, const Term& term) const {
+    constexpr int kParts = 16;
+    Vec<T> parts[kParts] = {};
+    for (int64_t j = first; j < num_classes_; ++j) {
+      parts[(j - first) % kParts] += term(j);
+    }
+    for (int half = kParts / 2; half > 0; half /= 2) {
+      for (int p = 0; p < half; ++p) parts[p] += parts[p + half];
+    }
+    return parts[0];
+  }
+
+ private:
+  SSDOPS_INLINE Vec<T> Gather(const S* from) const {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<S, float>) {
+      return _mm512_mask_i32gather_ps(
+          _mm512_setzero_ps(), 0xffff,
+          _mm512_loadu_si512(static_cast<const void*>(starts_)), from,
+          sizeof(float));
+    }
+#endif
+    S column[kLanes<T>];
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      column[lane] = from[starts_[lane]];
+    }
+    return LoadWide(column);
+  }
+
+  int64_t num_classes_;
+  int32_t starts_[kLanes<T>];
+  Vec<T> columns_[kMaxClasses];
+};
 
 // The softmax of a row: exponentials relative to the largest logit.
 template <typename T>
@@ -194,17 +276,56 @@ SSDOPS_INLINE Softmax<T> SoftmaxOf(const S* row, int64_t size,
   return softmax;
 }
 
-template <typename S>
-SSDOPS_INLINE ComputeType<S> SoftmaxLoss(const S* row, int64_t size,
-                                         int64_t available, int64_t target) {
-  using T = ComputeType<S>;
-  const Softmax<T> s = SoftmaxOf(row, size, available, target);
-  const T behind = s.largest - s.target;
+// The same of rows side by side.
+template <typename T>
+struct VecSoftmax {
+  Vec<T> largest, target, of_target, of_others;
+};
+
+template <typename S, typename T = ComputeType<S>>
+SSDOPS_INLINE VecSoftmax<T> SoftmaxOf(const ConfidenceRows<S>& rows,
+                                      const int32_t* anchors, int count) {
+  const int64_t size = rows.num_classes;
+  VecSoftmax<T> softmax = {};
+  if (!RowGroup<S>::Takes(rows)) {
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t first = anchors[lane] * size;
+      const Softmax<T> row =
+          SoftmaxOf(rows.logits + first, size, rows.available - first,
+                    rows.classes[anchors[lane]]);
+      softmax.largest[lane] = row.largest;
+      softmax.target[lane] = row.target;
+      softmax.of_target[lane] = row.of_target;
+      softmax.of_others[lane] = row.of_others;
+    }
+    return softmax;
+  }
+  const RowGroup<S> group(rows, anchors, count);
+  Mask<T> targets = {};
+  for (int lane = 0; lane < count; ++lane) {
+    const int32_t target = rows.classes[anchors[lane]];
+    targets[lane] = target;
+    softmax.target[lane] = Widen(rows.logits[anchors[lane] * size + target]);
+  }
+  using Integer = std::decay_t<decltype(targets[0])>;
+  softmax.largest = group.Largest();
+  softmax.of_target = Exp(softmax.target - softmax.largest);
+  softmax.of_others =
+      group.Sum(0, [&](int64_t j) __attribute__((always_inline)) {
+        const Vec<T> e = Exp(group.column(j) - softmax.largest);
+        return targets == static_cast<Integer>(j) ? Vec<T>{} : e;
+      });
+  return softmax;
+}
+
+template <typename T>
+SSDOPS_INLINE Vec<T> SoftmaxLoss(const VecSoftmax<T>& s) {
+  const Vec<T> behind = s.largest - s.target;
   // The first is exact for small losses; in the second the logarithm is not
   // small.
-  if (behind == T(0)) return LogOnePlusScalar(s.of_others);
-  return behind + ssdops::Log(s.of_target + s.of_others) +
-         (s.of_others - s.of_others);
+  return behind == T(0) ? LogOnePlus<T>(s.of_others)
+                        : behind + Log(s.of_target + s.of_others) +
+                              (s.of_others - s.of_others);
 }
 
 // Of each class, with e = exp(-|x|): the logit of the right answer z, which is
@@ -280,6 +401,29 @@ SSDOPS_INLINE ComputeType<S> OddsAgainstBackground(const S* row, int64_t size,
   }
   const T odds = sums.Total();
   return odds > T(kLargestOdds) ? T(kLargestOdds) : odds;
+}
+
+// The same of rows side by side.
+template <typename S, typename T = ComputeType<S>>
+SSDOPS_INLINE Vec<T> OddsAgainstBackground(const ConfidenceRows<S>& rows,
+                                           const int32_t* anchors, int count) {
+  if (!RowGroup<S>::Takes(rows)) {
+    Vec<T> odds = {};
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t first = anchors[lane] * rows.num_classes;
+      odds[lane] = OddsAgainstBackground(rows.logits + first, rows.num_classes,
+                                         rows.available - first);
+    }
+    return odds;
+  }
+  const RowGroup<S> group(rows, anchors, count);
+  const Vec<T> background = group.column(0);
+  const Vec<T> odds =
+      group.Sum(1, [&](int64_t j) __attribute__((always_inline)) {
+        const Vec<T> x = group.column(j) - background;
+        return Exp(x > T(kLargestExponent) ? Splat(T(kLargestExponent)) : x);
+      });
+  return odds > T(kLargestOdds) ? Splat(T(kLargestOdds)) : odds;
 }
 
 // Sums of neighbours: first those of a, then those of b.
@@ -454,24 +598,25 @@ class LineWriter {
   alignas(kCacheLine) char buffer_[kMaxRowBytes + 2 * kCacheLine] = {};
 };
 
+template <typename S, typename T = ComputeType<S>>
+SSDOPS_INLINE void SoftmaxGrad(const S* row, int64_t size, int64_t available,
+                               int64_t target, const Softmax<T>& s, T scale,
+                               S* grad) {
+  constexpr T kNone = -std::numeric_limits<T>::infinity();
+  const T factor = scale / (s.of_target + s.of_others);
+  const T of_target = -(s.of_others * factor);
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vec<T> x = LoadLogits(row, j, size, available, kNone);
+    const Vec<T> value = Exp(x - s.largest) * factor;
+    StoreLogits(grad, j, size, LaneOf<T>(target, j) ? Splat(of_target) : value);
+  }
+}
+
 template <typename S>
-void RowGrad(const ConfidenceRows<S>& rows, const S* row, int64_t available,
-             int64_t target, ComputeType<S> scale, S* grad) {
+void SigmoidGrad(const ConfidenceRows<S>& rows, const S* row, int64_t available,
+                 int64_t target, ComputeType<S> scale, S* grad) {
   using T = ComputeType<S>;
   const int64_t size = rows.num_classes;
-  if (rows.loss == ConfidenceLoss::kSoftmax) {
-    constexpr T kNone = -std::numeric_limits<T>::infinity();
-    const Softmax<T> s = SoftmaxOf(row, size, available, target);
-    const T factor = scale / (s.of_target + s.of_others);
-    const T of_target = -(s.of_others * factor);
-    for (int64_t j = 0; j < size; j += kLanes<T>) {
-      const Vec<T> x = LoadLogits(row, j, size, available, kNone);
-      const Vec<T> value = Exp(x - s.largest) * factor;
-      StoreLogits(grad, j, size,
-                  LaneOf<T>(target, j) ? Splat(of_target) : value);
-    }
-    return;
-  }
   for (int64_t j = 0; j < size; j += kLanes<T>) {
     const Vec<T> x = LoadLogits(row, j, size, available, T(0));
     const Mask<T> is_target = LaneOf<T>(target, j);
@@ -497,6 +642,23 @@ void RankingLosses(const ConfidenceRows<S>& rows, ComputeType<S> limit,
   using T = ComputeType<S>;
   constexpr int kStep = kLanes<T>;
   const int64_t size = rows.num_classes;
+  int32_t found[2 * kStep];
+  int pending = 0;
+  const auto rank = [&](const int32_t* anchors,
+                        int count) __attribute__((always_inline)) {
+    if (rows.loss == ConfidenceLoss::kSoftmax) {
+      const Vec<T> odds = OddsAgainstBackground(rows, anchors, count);
+      for (int lane = 0; lane < count; ++lane) {
+        hardness[anchors[lane]] = odds[lane];
+      }
+      return;
+    }
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t first = anchors[lane] * size;
+      hardness[anchors[lane]] =
+          SigmoidLoss(rows, rows.logits + first, rows.available - first, 0);
+    }
+  };
   for (int64_t i = 0; i < rows.num_anchors; i += kStep) {
     const int64_t count = rows.num_anchors - i;
     uint32_t bits = 0;
@@ -510,64 +672,95 @@ void RankingLosses(const ConfidenceRows<S>& rows, ComputeType<S> limit,
     for (; bits != 0; bits &= bits - 1) {
       const int64_t anchor = i + __builtin_ctz(bits);
       if (rows.classes[anchor] != 0) continue;
-      const S* row = rows.logits + anchor * size;
-      const int64_t available = rows.available - anchor * size;
-      hardness[anchor] = rows.loss == ConfidenceLoss::kSoftmax
-                             ? OddsAgainstBackground(row, size, available)
-                             : SigmoidLoss(rows, row, available, 0);
+      found[pending++] = static_cast<int32_t>(anchor);
+      __builtin_prefetch(rows.logits + anchor * size);
     }
+    if (pending < kStep) continue;
+    rank(found, kStep);
+    pending -= kStep;
+    memcpy(found, found + kStep, sizeof(int32_t) * kStep);
   }
+  if (pending > 0) rank(found, pending);
 }
 
 template <typename S>
 double ConfidenceSum(const ConfidenceRows<S>& rows, bool* valid) {
+  using T = ComputeType<S>;
   const int64_t size = rows.num_classes;
   double sum = 0;
-  ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
-    const int64_t target = rows.classes[i];
-    if (target >= size) {
-      *valid = false;
+  const auto add = [&](const int32_t* anchors,
+                       int count) __attribute__((always_inline)) {
+    if (rows.loss == ConfidenceLoss::kSoftmax) {
+      const Vec<T> losses = SoftmaxLoss<T>(SoftmaxOf(rows, anchors, count));
+      for (int lane = 0; lane < count; ++lane) sum += losses[lane];
       return;
     }
-    const S* row = rows.logits + i * size;
-    const int64_t available = rows.available - i * size;
-    sum += rows.loss == ConfidenceLoss::kSoftmax
-               ? SoftmaxLoss(row, size, available, target)
-               : SigmoidLoss(rows, row, available, target);
-  });
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t first = anchors[lane] * size;
+      sum += SigmoidLoss(rows, rows.logits + first, rows.available - first,
+                         rows.classes[anchors[lane]]);
+    }
+  };
+  *valid = ForEachCounted(rows, add);
   return sum;
 }
 
 template <typename S>
 void ConfidenceGrad(const ConfidenceRows<S>& rows, ComputeType<S> scale,
                     bool stream, S* grad) {
+  using T = ComputeType<S>;
   const int64_t size = rows.num_classes;
   const int64_t row_bytes = size * static_cast<int64_t>(sizeof(S));
+  const bool in_lines = stream && row_bytes <= LineWriter::kMaxRowBytes;
+  LineWriter writer(grad);
   int64_t written = 0;
-  if (stream && row_bytes <= LineWriter::kMaxRowBytes) {
-    LineWriter writer(grad);
-    ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
-      if (rows.classes[i] >= size) return;
-      writer.Zeros((i - written) * row_bytes);
+  const auto zeros_until = [&](int64_t anchor) __attribute__((always_inline)) {
+    const int64_t bytes = (anchor - written) * row_bytes;
+    if (in_lines) {
+      writer.Zeros(bytes);
+    } else {
+      memset(grad + written * size, 0, static_cast<size_t>(bytes));
+    }
+    written = anchor;
+  };
+  // body(to) writes the gradient of a row.
+  const auto write_row = [&](int64_t anchor,
+                             const auto& body) __attribute__((always_inline)) {
+    zeros_until(anchor);
+    if (in_lines) {
       writer.Row(row_bytes, [&](char* to) __attribute__((always_inline)) {
-        RowGrad(rows, rows.logits + i * size, rows.available - i * size,
-                rows.classes[i], scale, reinterpret_cast<S*>(to));
+        body(reinterpret_cast<S*>(to));
       });
-      written = i + 1;
-    });
-    writer.Zeros((rows.num_anchors - written) * row_bytes);
-    writer.Finish();
-    return;
-  }
-  ForEachCounted(rows, [&](int64_t i) __attribute__((always_inline)) {
-    if (rows.classes[i] >= size) return;
-    FillZeros(grad + written * size, (i - written) * row_bytes, false);
-    RowGrad(rows, rows.logits + i * size, rows.available - i * size,
-            rows.classes[i], scale, grad + i * size);
-    written = i + 1;
-  });
-  FillZeros(grad + written * size, (rows.num_anchors - written) * row_bytes,
-            false);
+    } else {
+      body(grad + anchor * size);
+    }
+    ++written;
+  };
+  const auto write = [&](const int32_t* anchors,
+                         int count) __attribute__((always_inline)) {
+    VecSoftmax<T> softmax = {};
+    const bool is_softmax = rows.loss == ConfidenceLoss::kSoftmax;
+    if (is_softmax) softmax = SoftmaxOf(rows, anchors, count);
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t anchor = anchors[lane];
+      const S* row = rows.logits + anchor * size;
+      const int64_t available = rows.available - anchor * size;
+      const int64_t target = rows.classes[anchor];
+      write_row(anchor, [&](S* to) __attribute__((always_inline)) {
+        if (is_softmax) {
+          SoftmaxGrad<S>(row, size, available, target,
+                         {softmax.largest[lane], softmax.target[lane],
+                          softmax.of_target[lane], softmax.of_others[lane]},
+                         scale, to);
+        } else {
+          SigmoidGrad(rows, row, available, target, scale, to);
+        }
+      });
+    }
+  };
+  ForEachCounted(rows, write);
+  zeros_until(rows.num_anchors);
+  if (in_lines) writer.Finish();
 }
 
 void FillZeros(void* to, int64_t bytes, bool stream) {
