@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "nms_candidates.h"
+#include "radix_sort.h"
 
 namespace ssdops {
 namespace {
@@ -24,6 +25,17 @@ constexpr double kLogitSlack = 1e-4;
 constexpr double kSpreadSlack = 1e-2;
 // Probabilities below underflow on the way: no bound of the logits is used.
 constexpr double kSmallestBound = 1e-30;
+
+// The room behind the keys is scratch, if there is as much.
+template <typename Key>
+void SortDescending(Key* keys, int64_t count, int64_t capacity) {
+  const auto complement = [](Key key) { return static_cast<Key>(~key); };
+  uint32_t histogram[2 << kMaxDigitBits];
+  if (2 * count > capacity ||
+      !SortByHighestBits(keys, keys + count, count, complement, histogram)) {
+    std::sort(keys, keys + count, std::greater<Key>());
+  }
+}
 
 int64_t Groups(int64_t num_classes, bool class_agnostic) {
   return class_agnostic ? std::min<int64_t>(num_classes, 1) : num_classes;
@@ -245,7 +257,7 @@ void GreedyNms<S>::FindDetections(const S* boxes, const S* scores) {
           chosen ? CandidateKey<T>{OrderedBits(cut)} << 32u : CandidateKey<T>{};
       everything = Collect(&scan) && !chosen;
     }
-    std::sort(keys_, keys_ + scan.count, std::greater<CandidateKey<T>>());
+    SortDescending(keys_, scan.count, key_capacity_);
     const bool finished =
         SSDOPS_CALL_VARIANT(Suppress<S>(&state_, keys_, scan.count));
     if (finished || everything) return;

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "nms_simd.h"
+#include "radix_sort.h"
 #include "ssdops/nms.h"
 #include "ssdops/workspace.h"
 
@@ -33,10 +34,6 @@ constexpr int64_t kNmsMinCandidates = 512;
 constexpr int kNmsHistogramBits = 12;
 constexpr int64_t kNmsHistogramSize = int64_t{1} << kNmsHistogramBits;
 
-constexpr int kNmsMaxDigitBits = 11;
-constexpr int kNmsMaxDigits = 8;
-constexpr int64_t kNmsMaxInsertionSort = 24;
-
 inline int64_t NmsRows(int64_t num_boxes, const NmsOptions& options) {
   return std::min(num_boxes, options.max_output_size);
 }
@@ -60,7 +57,7 @@ struct NmsScratch {
     items = cursor.Take<NmsItem<T>>(num_boxes);
     sorted = cursor.Take<NmsItem<T>>(num_boxes);
     histogram = cursor.Take<uint32_t>(std::max(
-        kNmsHistogramSize, kNmsMaxDigits * (int64_t{1} << kNmsMaxDigitBits)));
+        kNmsHistogramSize, SortHistogramSize(8 * sizeof(NmsItem<T>::key))));
     slice = NmsInSlices(num_boxes, options) ? cursor.Take<NmsItem<T>>(num_boxes)
                                             : items;
     TakeBoxes(NmsRows(num_boxes, options), &cursor, &kept);
@@ -91,107 +88,23 @@ struct NmsScratch {
   int64_t bytes;
 };
 
-template <typename Key>
-int NmsBitWidth(Key bits) {
-  int width = 0;
-  for (; bits != 0; bits >>= 1u) ++width;
-  return width;
-}
-
-// The bits in which keys differ, and the rest of the first one.
-template <typename Item>
-struct NmsKeys {
-  using Key = decltype(Item::key);
-
-  NmsKeys(const Item* items, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) varying |= items[i].key ^ items[0].key;
-    width = NmsBitWidth(varying);
+struct NmsKeyOf {
+  template <typename Item>
+  auto operator()(const Item& item) const {
+    return item.key;
   }
-
-  // The `bits` highest ones that differ, as a number.
-  Key Prefix(Key key, int bits) const {
-    const Key low = width < 8 * static_cast<int>(sizeof(Key))
-                        ? key & ((Key{1} << width) - 1)
-                        : key;
-    return width > bits ? low >> (width - bits) : low;
-  }
-
-  Key varying = 0;
-  int width = 0;
 };
-
-// Sorts stably by `width` bits of the keys from bit `low` on, by digits from
-// the lowest. Uses both arrays, and returns the one with the result.
-template <typename Item>
-Item* NmsSortByBits(Item* items, Item* other, int64_t count, int low, int width,
-                    int digits, uint32_t* histogram) {
-  const int bits = (width + digits - 1) / digits;
-  const int64_t size = int64_t{1} << bits;
-  const auto mask = static_cast<uint32_t>(size - 1);
-  const auto digit_of = [&](const Item& item, int d) {
-    return static_cast<uint32_t>(item.key >> (low + d * bits)) & mask;
-  };
-  std::fill(histogram, histogram + digits * size, 0u);
-  for (int64_t i = 0; i < count; ++i) {
-    for (int d = 0; d < digits; ++d) {
-      ++histogram[d * size + digit_of(items[i], d)];
-    }
-  }
-  for (int d = 0; d < digits; ++d) {
-    uint32_t* starts = histogram + d * size;
-    uint32_t total = 0;
-    for (int64_t k = 0; k < size; ++k) {
-      const uint32_t here = starts[k];
-      starts[k] = total;
-      total += here;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      const Item item = items[i];
-      other[starts[digit_of(item, d)]++] = item;
-    }
-    std::swap(items, other);
-  }
-  return items;
-}
-
-// Sorts stably by insertion; gives up after `max_moves`, with equal keys still
-// in their order.
-template <typename Item>
-bool NmsSortByInsertion(Item* items, int64_t count, int64_t max_moves) {
-  for (int64_t i = 1; i < count; ++i) {
-    const Item item = items[i];
-    int64_t k = i;
-    for (; k > 0 && items[k - 1].key > item.key; --k) items[k] = items[k - 1];
-    items[k] = item;
-    max_moves -= i - k;
-    if (max_moves < 0) return false;
-  }
-  return true;
-}
 
 // Sorts by key, stably. Uses both arrays, each of `count` items, and returns
 // the one with the result.
 template <typename Item>
 Item* NmsSortByKey(Item* items, Item* other, int64_t count,
                    uint32_t* histogram) {
-  if (count <= kNmsMaxInsertionSort) {
-    NmsSortByInsertion(items, count, count * count);
+  if (SortByHighestBits(items, other, count, NmsKeyOf(), histogram)) {
     return items;
   }
-  const NmsKeys<Item> keys(items, count);
-  if (keys.width == 0) return items;
-  const int max_bits = count >= 4096 ? kNmsMaxDigitBits : count >= 512 ? 9 : 8;
-  const int digits = (keys.width + max_bits - 1) / max_bits;
-  constexpr int kFew = 2;
-  if (digits > kFew) {
-    // The highest bits tell almost all keys apart, unless many are alike.
-    const int width = kFew * max_bits;
-    items = NmsSortByBits(items, other, count, keys.width - width, width, kFew,
-                          histogram);
-    static_assert(kFew % 2 == 0, "the result is in the array it came from");
-    if (NmsSortByInsertion(items, count, count)) return items;
-  }
-  return NmsSortByBits(items, other, count, 0, keys.width, digits, histogram);
+  const KeyBits keys(items, count, NmsKeyOf());
+  return SortByBits(items, other, count, 0, keys.width, NmsKeyOf(), histogram);
 }
 
 // Visits candidates from the best on, of one set of boxes.
@@ -235,7 +148,7 @@ class SingleClassNms {
 
  private:
   void VisitInSlices(const NmsItem<T>* items, int64_t count) {
-    const NmsKeys<NmsItem<T>> keys(items, count);
+    const KeyBits keys(items, count, NmsKeyOf());
     uint32_t* histogram = scratch_.histogram;
     int64_t want = std::max(kNmsMinCandidates,
                             kNmsCandidatesPerRow * options_.max_output_size);

@@ -506,6 +506,22 @@ def test_a_mean_of_equal_boxes_is_that_box(native: ModuleType) -> None:
     assert_equal_bits(found[0][0, 0], box)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [20, 30, 700])
+def test_scores_alike_in_their_highest_bits(
+    native: ModuleType, count: int, dtype: Any
+) -> None:
+    rng = np.random.default_rng(count)
+    word = np.dtype(f"u{np.dtype(dtype).itemsize}")
+    scores = np.array(0.5, dtype).view(word) + rng.integers(0, count, count)
+    scores = scores.astype(word).view(dtype)
+    scores[count // 2] = 1e30  # widens the range of bits in which they differ
+    places = np.arange(count)[:, None] * 10.0 + [0, 0, 5, 5]
+    boxes, both = one_class(places, scores, dtype)
+    found = check(native, boxes, both, pre_nms_top_k=-1, max_detections=count)
+    assert found[3].tolist() == [count]
+
+
 def test_shape_errors(native: ModuleType) -> None:
     boxes = np.zeros((2, 7, 4), np.float32)
     scores = np.zeros((2, 7, 3), np.float32)
