@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "simd.h"
+#include "simd_line_writer.h"
 #include "simd_math.h"
+#include "simd_rows.h"
 
 namespace ssdops {
 namespace SSDOPS_ISA {
@@ -172,82 +174,6 @@ SSDOPS_INLINE bool ForEachCounted(const ConfidenceRows<S>& rows,
   return valid;
 }
 
-// Rows of logits side by side, one to a lane: what has to wait within a row,
-// for its maximum, its sum and its logarithm, waits once for all of them.
-template <typename S>
-class RowGroup {
-  using T = ComputeType<S>;
-
- public:
-  // Of rows that are handled so.
-  static constexpr int64_t kMaxClasses = 128;
-
-  // Lanes behind `count` hold the first row again.
-  SSDOPS_INLINE RowGroup(const ConfidenceRows<S>& rows, const int32_t* anchors,
-                         int count)
-      : num_classes_(rows.num_classes) {
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      starts_[lane] =
-          anchors[lane < count ? lane : 0] * static_cast<int32_t>(num_classes_);
-    }
-    for (int64_t j = 0; j < num_classes_; ++j) {
-      columns_[j] = Gather(rows.logits + j);
-    }
-  }
-
-  // Whether the rows of an image can be handled so.
-  static SSDOPS_INLINE bool Takes(const ConfidenceRows<S>& rows) {
-    return rows.num_classes <= kMaxClasses &&
-           rows.num_anchors * rows.num_classes <=
-               std::numeric_limits<int32_t>::max();
-  }
-
-  SSDOPS_INLINE Vec<T> column(int64_t j) const { return columns_[j]; }
-
-  SSDOPS_INLINE Vec<T> Largest() const {
-    Vec<T> largest = Splat(-std::numeric_limits<T>::infinity());
-    for (int64_t j = 0; j < num_classes_; ++j) {
-      largest = Max(columns_[j], largest);
-    }
-    return largest;
-  }
-
-  // Sum of term(j) over the classes from `first` on, as PartialSums has it.
-  template <typename Term>
-  SSDOPS_INLINE Vec<T> Sum(int64_t first, const Term& term) const {
-    constexpr int kParts = 16;
-    Vec<T> parts[kParts] = {};
-    for (int64_t j = first; j < num_classes_; ++j) {
-      parts[(j - first) % kParts] += term(j);
-    }
-    for (int half = kParts / 2; half > 0; half /= 2) {
-      for (int p = 0; p < half; ++p) parts[p] += parts[p + half];
-    }
-    return parts[0];
-  }
-
- private:
-  SSDOPS_INLINE Vec<T> Gather(const S* from) const {
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<S, float>) {
-      return _mm512_mask_i32gather_ps(
-          _mm512_setzero_ps(), 0xffff,
-          _mm512_loadu_si512(static_cast<const void*>(starts_)), from,
-          sizeof(float));
-    }
-#endif
-    S column[kLanes<T>];
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      column[lane] = from[starts_[lane]];
-    }
-    return LoadWide(column);
-  }
-
-  int64_t num_classes_;
-  int32_t starts_[kLanes<T>];
-  Vec<T> columns_[kMaxClasses];
-};
-
 // The softmax of a row: exponentials relative to the largest logit.
 template <typename T>
 struct Softmax {
@@ -287,7 +213,7 @@ SSDOPS_INLINE VecSoftmax<T> SoftmaxOf(const ConfidenceRows<S>& rows,
                                       const int32_t* anchors, int count) {
   const int64_t size = rows.num_classes;
   VecSoftmax<T> softmax = {};
-  if (!RowGroup<S>::Takes(rows)) {
+  if (!RowGroup<S>::Takes(rows.num_anchors, rows.num_classes)) {
     for (int lane = 0; lane < count; ++lane) {
       const int64_t first = anchors[lane] * size;
       const Softmax<T> row =
@@ -300,7 +226,7 @@ SSDOPS_INLINE VecSoftmax<T> SoftmaxOf(const ConfidenceRows<S>& rows,
     }
     return softmax;
   }
-  const RowGroup<S> group(rows, anchors, count);
+  const RowGroup<S> group(rows.logits, rows.num_classes, anchors, count);
   Mask<T> targets = {};
   for (int lane = 0; lane < count; ++lane) {
     const int32_t target = rows.classes[anchors[lane]];
@@ -407,7 +333,7 @@ SSDOPS_INLINE ComputeType<S> OddsAgainstBackground(const S* row, int64_t size,
 template <typename S, typename T = ComputeType<S>>
 SSDOPS_INLINE Vec<T> OddsAgainstBackground(const ConfidenceRows<S>& rows,
                                            const int32_t* anchors, int count) {
-  if (!RowGroup<S>::Takes(rows)) {
+  if (!RowGroup<S>::Takes(rows.num_anchors, rows.num_classes)) {
     Vec<T> odds = {};
     for (int lane = 0; lane < count; ++lane) {
       const int64_t first = anchors[lane] * rows.num_classes;
@@ -416,7 +342,7 @@ SSDOPS_INLINE Vec<T> OddsAgainstBackground(const ConfidenceRows<S>& rows,
     }
     return odds;
   }
-  const RowGroup<S> group(rows, anchors, count);
+  const RowGroup<S> group(rows.logits, rows.num_classes, anchors, count);
   const Vec<T> background = group.column(0);
   const Vec<T> odds =
       group.Sum(1, [&](int64_t j) __attribute__((always_inline)) {
@@ -509,94 +435,6 @@ void EstimateOdds(const ConfidenceRows<S>& rows, float* odds) {
 }
 
 namespace {
-
-// A line past the caches; both are aligned.
-SSDOPS_INLINE void StreamLine(char* to, const char* from) {
-#if defined(__AVX512F__)
-  _mm512_stream_si512(
-      reinterpret_cast<__m512i*>(to),
-      _mm512_load_si512(reinterpret_cast<const __m512i*>(from)));
-#elif defined(__SSE2__)
-  for (int64_t at = 0; at < kCacheLine; at += 16) {
-    _mm_stream_si128(
-        reinterpret_cast<__m128i*>(to + at),
-        _mm_load_si128(reinterpret_cast<const __m128i*>(from + at)));
-  }
-#else
-  memcpy(to, from, kCacheLine);
-#endif
-}
-
-// Writes a stretch of memory from its begin to its end past the caches, in
-// whole lines: a line written in parts would have to be read first.
-class LineWriter {
- public:
-  // Of the rows that are written.
-  static constexpr int64_t kMaxRowBytes = 4096;
-
-  SSDOPS_INLINE explicit LineWriter(void* to)
-      : start_(
-            static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kCacheLine)),
-        fill_(start_),
-        line_(static_cast<char*>(to) - start_) {}
-
-  SSDOPS_INLINE void Zeros(int64_t bytes) {
-    // The buffer holds zeros already.
-    const int64_t end = fill_ + bytes;
-    if (end < kCacheLine) {
-      fill_ = end;
-      return;
-    }
-    WriteLine(buffer_);
-    memset(buffer_, 0, kCacheLine);
-    for (int64_t at = kCacheLine; at + kCacheLine <= end; at += kCacheLine)
-      StreamZeros();
-    fill_ = end % kCacheLine;
-  }
-
-  // body(to) writes a row of so many bytes.
-  template <typename Body>
-  SSDOPS_INLINE void Row(int64_t bytes, const Body& body) {
-    body(buffer_ + fill_);
-    const int64_t end = fill_ + bytes;
-    int64_t at = 0;
-    for (; at + kCacheLine <= end; at += kCacheLine) WriteLine(buffer_ + at);
-    fill_ = end - at;
-    if (at == 0) return;
-    memcpy(buffer_, buffer_ + at, kCacheLine);
-    memset(buffer_ + kCacheLine, 0, static_cast<size_t>(at));
-  }
-
-  SSDOPS_INLINE void Finish() {
-    memcpy(line_ + start_, buffer_ + start_,
-           static_cast<size_t>(fill_ - start_));
-  }
-
- private:
-  // The first line may begin in the middle.
-  SSDOPS_INLINE void WriteLine(const char* from) {
-    if (start_ == 0) {
-      StreamLine(line_, from);
-    } else {
-      memcpy(line_ + start_, from + start_,
-             static_cast<size_t>(kCacheLine - start_));
-      start_ = 0;
-    }
-    line_ += kCacheLine;
-  }
-
-  SSDOPS_INLINE void StreamZeros() {
-    alignas(kCacheLine) static constexpr char kZeros[kCacheLine] = {};
-    StreamLine(line_, kZeros);
-    line_ += kCacheLine;
-  }
-
-  int64_t start_;  // in the first line
-  int64_t fill_;   // bytes of the buffer, from that line on
-  char* line_;     // where the buffer goes
-  // Zeros behind `fill_`.
-  alignas(kCacheLine) char buffer_[kMaxRowBytes + 2 * kCacheLine] = {};
-};
 
 template <typename S, typename T = ComputeType<S>>
 SSDOPS_INLINE void SoftmaxGrad(const S* row, int64_t size, int64_t available,
