@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU kernels on NumPy arrays, without TensorFlow.
+"""The kernels on NumPy arrays and on arrays on a GPU, without TensorFlow.
 
 Arrays are float16, bfloat16 (of `ml_dtypes`), float32 or float64, of one dtype per
-call. `out` takes the results in place: C-contiguous arrays of the exact shape and
-dtype. The contracts stand in `csrc/include/ssdops/<op>.h`.
+call, all in host memory or all on one GPU. Everything with `__cuda_array_interface__`
+is an array on a GPU: those of CuPy, PyTorch, Numba, JAX, and `DeviceArray`, which is
+what a call with such arrays returns. It runs in the stream with the address `stream`
+(0: the default stream), and does not wait for its end. `out` takes the results in
+place: C-contiguous arrays of the exact shape and dtype. The contracts stand in
+`csrc/include/ssdops/<op>.h`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +15,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+class DeviceArray:
+    """An array in the memory of a GPU, copied there from a NumPy array."""
+
+    def __init__(self, array: NDArray[Any]) -> None: ...
+    def numpy(self) -> NDArray[Any]:
+        """A copy in host memory; waits for what writes the array."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> int:
+        """Number of the GPU."""
 
 def active_isa() -> str:
     """Name of the instruction set that the kernels use."""
@@ -28,6 +49,7 @@ def assign_targets(
     variances: Sequence[float] = ...,
     out: tuple[NDArray[Any], ...] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int32], NDArray[Any]]:
     """Classes, offsets, ground truth and IoU of every anchor."""
 
@@ -49,6 +71,7 @@ def batched_nms(
     background_class: int = ...,
     out: tuple[NDArray[Any], ...] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[
     NDArray[Any],
     NDArray[Any],
@@ -66,6 +89,7 @@ def box_iou(
     aligned: bool = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[Any]:
     """Intersection over union, of every pair or of aligned pairs."""
 
@@ -78,8 +102,15 @@ def box_iou_grad(
     aligned: bool = ...,
     out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Gradients of `box_iou` with respect to both boxes."""
+
+def cuda_device_count() -> int:
+    """Number of GPUs that the kernels can run on; 0 in a build without CUDA."""
+
+def cuda_is_emulated() -> bool:
+    """Whether the GPU is an emulation by the CPU, in a build for tests."""
 
 def decode_boxes(
     offsets: NDArray[Any],
@@ -88,6 +119,7 @@ def decode_boxes(
     variances: Sequence[float] = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[Any]:
     """Boxes from offsets."""
 
@@ -99,6 +131,7 @@ def decode_boxes_grad(
     variances: Sequence[float] = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[Any]:
     """Gradient of `decode_boxes` with respect to the offsets."""
 
@@ -120,6 +153,7 @@ def detect(
     return_class_probabilities: bool = ...,
     out: tuple[NDArray[Any], ...] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[
     NDArray[Any],
     NDArray[Any],
@@ -137,6 +171,7 @@ def encode_boxes(
     variances: Sequence[float] = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[Any]:
     """Offsets of boxes from anchors."""
 
@@ -148,6 +183,7 @@ def encode_boxes_grad(
     variances: Sequence[float] = ...,
     out: NDArray[Any] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[Any]:
     """Gradient of `encode_boxes` with respect to the boxes."""
 
@@ -172,6 +208,7 @@ def match_anchors(
     ignore_cross_boundary: bool = ...,
     out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Ground truth of every anchor, and the IoU with it."""
 
@@ -193,6 +230,7 @@ def multibox_loss(
     grad_losses: Sequence[float] = ...,
     out: tuple[NDArray[Any], ...] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any], NDArray[Any]]:
     """The four losses, what was mined, and the gradients of logits and offsets."""
 
@@ -206,6 +244,7 @@ def nms(
     any_diagonal: bool = ...,
     out: tuple[NDArray[Any], NDArray[Any]] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Greedy suppression of one set of boxes; -1 stands for no limit."""
 
@@ -216,6 +255,7 @@ def mine_hard_negatives(
     negative_ratio: float = ...,
     out: NDArray[np.bool_] | None = ...,
     num_threads: int = ...,
+    stream: int = ...,
 ) -> NDArray[np.bool_]:
     """The negatives with the largest losses, per image."""
 

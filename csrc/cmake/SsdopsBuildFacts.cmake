@@ -21,6 +21,7 @@ foreach(pair IN ITEMS
     "tensorflow_version|${TensorFlow_VERSION}"
     "python_version|${Python_VERSION}"
     "pybind11_version|${pybind11_VERSION}"
+    "cuda_version|${SSDOPS_CUDA_VERSION}"
     "cmake_version|${CMAKE_VERSION}"
     "compiler|${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
     "build_type|${CMAKE_BUILD_TYPE}"

@@ -31,10 +31,11 @@ endif()
 # What the libraries link from archives stays inside them.
 target_link_options(ssdops_flags INTERFACE -Wl,--exclude-libs,ALL)
 
-# The instruction sets that the files cpu/*_simd.cc are compiled for.
+# The instruction sets that the files cpu/*_simd.cc are compiled for. One is enough
+# beside emulated CUDA kernels, which take long enough.
 set(SSDOPS_ISAS baseline)
 set(SSDOPS_ISA_FLAGS_baseline)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT SSDOPS_CUDA_EMULATOR)
   list(APPEND SSDOPS_ISAS avx2 avx512)
   set(SSDOPS_ISA_FLAGS_avx2 -march=x86-64-v3)
   set(SSDOPS_ISA_FLAGS_avx512 -march=x86-64-v4)
@@ -86,5 +87,9 @@ function(ssdops_add_kernel stem)
   endif()
   if(op_CUDA AND TARGET ssdops_cuda_kernels)
     target_sources(ssdops_cuda_kernels PRIVATE cuda/${stem}.cu)
+    if(SSDOPS_CUDA_EMULATOR)
+      set_source_files_properties(cuda/${stem}.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
+                                                             "-xc++")
+    endif()
   endif()
 endfunction()

@@ -9,17 +9,18 @@
 namespace ssdops::python {
 namespace {
 
-py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
-               const py::array& gt_labels, double iou_threshold,
+py::tuple Call(const Array& anchors, const Array& gt_boxes,
+               const Array& gt_labels, double iou_threshold,
                double negative_threshold, double ignore_threshold,
                bool bipartite_only, bool ignore_cross_boundary,
                const Variances& variances, const py::object& out,
-               int num_threads) {
+               int num_threads, intptr_t stream) {
   const MatchAnchorsShape shape = CheckMatching(anchors, gt_boxes, gt_labels);
   const MatchAnchorsOptions options =
       CheckMatchingOptions(iou_threshold, negative_threshold, ignore_threshold,
                            bipartite_only, ignore_cross_boundary);
   CheckVariances(variances);
+  const Place place({&anchors, &gt_boxes, &gt_labels}, stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("anchors", anchors, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
@@ -28,13 +29,14 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
     const auto label_data = Input<int32_t>("gt_labels", gt_labels);
     const auto scale = CastVariances<ComputeType<T>>(variances);
     const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
-    auto classes = Output<int32_t>("classes", sizes, OutputElement(out, 0, 4));
-    auto offsets =
-        Output<T>("offsets", {sizes[0], sizes[1], 4}, OutputElement(out, 1, 4));
+    auto classes =
+        Output<int32_t>(place, "classes", sizes, OutputElement(out, 0, 4));
+    auto offsets = Output<T>(place, "offsets", {sizes[0], sizes[1], 4},
+                             OutputElement(out, 1, 4));
     auto matched_gt =
-        Output<int32_t>("matched_gt", sizes, OutputElement(out, 2, 4));
+        Output<int32_t>(place, "matched_gt", sizes, OutputElement(out, 2, 4));
     auto matched_iou =
-        Output<T>("matched_iou", sizes, OutputElement(out, 3, 4));
+        Output<T>(place, "matched_iou", sizes, OutputElement(out, 3, 4));
     const TargetOutputs<T> targets = {
         classes.mutable_data(), offsets.mutable_data(),
         matched_gt.mutable_data(), matched_iou.mutable_data()};
@@ -46,7 +48,8 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
                     scale.data(), shape, options, targets, workspace.data(),
                     parallel_for);
     }
-    return py::make_tuple(classes, offsets, matched_gt, matched_iou);
+    return py::make_tuple(classes.object(), offsets.object(),
+                          matched_gt.object(), matched_iou.object());
   });
 }
 
@@ -60,7 +63,7 @@ void BindAssignTargets(py::module_& module) {
       py::arg("bipartite_only") = false,
       py::arg("ignore_cross_boundary") = false,
       py::arg("variances") = kVariances, py::arg("out") = py::none(),
-      py::arg("num_threads") = 1);
+      py::arg("num_threads") = 1, py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

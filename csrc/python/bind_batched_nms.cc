@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
 
+#include "array_support.h"
 #include "bindings.h"
-#include "numpy_support.h"
 #include "ssdops/batched_nms.h"
 
 namespace ssdops::python {
 namespace {
 
-py::tuple Call(const py::array& boxes, const py::array& scores,
+py::tuple Call(const Array& boxes, const Array& scores,
                const std::string& method, const std::string& criterion,
                double sigma, bool class_agnostic, double score_threshold,
                double iou_threshold, int64_t pre_nms_top_k,
                int64_t max_detections, int64_t background_class,
-               const py::object& out, int num_threads) {
+               const py::object& out, int num_threads, intptr_t stream) {
   if (!HasShape(boxes, {kAny, kAny, 4})) {
     ThrowShape("boxes", "[B, A, 4]", boxes);
   }
@@ -46,6 +46,7 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
     throw py::value_error("background_class must be at least -1, got " +
                           std::to_string(background_class));
   }
+  const Place place({&boxes, &scores}, stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("boxes", boxes, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
@@ -53,14 +54,14 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
     const auto score_data = Input<T>("scores", scores);
     const py::ssize_t batch = shape.batch, rows = max_detections;
     auto out_boxes =
-        Output<T>("boxes", {batch, rows, 4}, OutputElement(out, 0, 5));
+        Output<T>(place, "boxes", {batch, rows, 4}, OutputElement(out, 0, 5));
     auto out_scores =
-        Output<T>("scores", {batch, rows}, OutputElement(out, 1, 5));
-    auto out_classes =
-        Output<int32_t>("classes", {batch, rows}, OutputElement(out, 2, 5));
-    auto out_count =
-        Output<int32_t>("num_detections", {batch}, OutputElement(out, 3, 5));
-    auto out_anchors = Output<int32_t>("anchor_indices", {batch, rows},
+        Output<T>(place, "scores", {batch, rows}, OutputElement(out, 1, 5));
+    auto out_classes = Output<int32_t>(place, "classes", {batch, rows},
+                                       OutputElement(out, 2, 5));
+    auto out_count = Output<int32_t>(place, "num_detections", {batch},
+                                     OutputElement(out, 3, 5));
+    auto out_anchors = Output<int32_t>(place, "anchor_indices", {batch, rows},
                                        OutputElement(out, 4, 5));
     const BatchedNmsOutput<T> output = {
         out_boxes.mutable_data(), out_scores.mutable_data(),
@@ -73,8 +74,9 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
       BatchedNms(box_data.data(), score_data.data(), shape, options, output,
                  workspace.data(), parallel_for);
     }
-    return py::make_tuple(out_boxes, out_scores, out_classes, out_count,
-                          out_anchors);
+    return py::make_tuple(out_boxes.object(), out_scores.object(),
+                          out_classes.object(), out_count.object(),
+                          out_anchors.object());
   });
 }
 
@@ -88,7 +90,7 @@ void BindBatchedNms(py::module_& module) {
              py::arg("score_threshold") = 0.01, py::arg("iou_threshold") = 0.45,
              py::arg("pre_nms_top_k") = 400, py::arg("max_detections") = 200,
              py::arg("background_class") = 0, py::arg("out") = py::none(),
-             py::arg("num_threads") = 1);
+             py::arg("num_threads") = 1, py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

@@ -6,7 +6,7 @@
 
 #include <array>
 
-#include "numpy_support.h"
+#include "array_support.h"
 
 namespace ssdops::python {
 
@@ -31,8 +31,8 @@ struct BoxCodingShape {
   std::vector<py::ssize_t> sizes;
 };
 
-inline BoxCodingShape CheckBoxCoding(const char* name, const py::array& coded,
-                                     const py::array& anchors,
+inline BoxCodingShape CheckBoxCoding(const char* name, const Array& coded,
+                                     const Array& anchors,
                                      const Variances& variances) {
   if (!HasShape(anchors, {kAny, 4})) ThrowShape("anchors", "[A, 4]", anchors);
   const int64_t num_anchors = anchors.shape(0);
@@ -47,7 +47,7 @@ inline BoxCodingShape CheckBoxCoding(const char* name, const py::array& coded,
   BoxCodingShape shape;
   shape.num_anchors = num_anchors;
   shape.batch = num_anchors == 0 ? 0 : coded.size() / 4 / num_anchors;
-  shape.sizes.assign(coded.shape(), coded.shape() + dims);
+  shape.sizes = coded.sizes();
   return shape;
 }
 
@@ -57,58 +57,77 @@ std::array<T, 4> CastVariances(const Variances& variances) {
           static_cast<T>(variances[2]), static_cast<T>(variances[3])};
 }
 
-// kernel(input, anchors, variances, batch, num_anchors, output, parallel_for)
-template <typename Kernel>
-py::array CallBoxCoding(const char* input_name, const char* output_name,
-                        const py::array& input, const py::array& anchors,
-                        const Variances& variances, const py::object& out,
-                        int num_threads, const Kernel& kernel) {
+// kernel(input, anchors, variances, batch, num_anchors, output, parallel_for);
+// launch(...), of a build with CUDA, has the stream as its last argument.
+template <typename Kernel, typename... Launch>
+Array CallBoxCoding(const char* input_name, const char* output_name,
+                    const Array& input, const Array& anchors,
+                    const Variances& variances, const py::object& out,
+                    int num_threads, intptr_t stream, const Kernel& kernel,
+                    const Launch&... launch) {
   const BoxCodingShape shape =
       CheckBoxCoding(input_name, input, anchors, variances);
+  const Place place({&input, &anchors}, stream);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchFloat(input_name, input, [&](auto zero) -> py::array {
+  return DispatchFloat(input_name, input, [&](auto zero) -> Array {
     using T = decltype(zero);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
     const auto scale = CastVariances<ComputeType<T>>(variances);
-    auto output = Output<T>(output_name, shape.sizes, out);
+    auto output = Output<T>(place, output_name, shape.sizes, out);
     T* data = output.mutable_data();
-    {
+    const auto call = [&](const auto& function, const auto& last) {
+      return function(input_data.data(), anchor_data.data(), scale.data(),
+                      shape.batch, shape.num_anchors, data, last);
+    };
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(0, [&](void*, cudaStream_t device_stream) {
+        return (call(launch, device_stream), ...);
+      }));
+    } else {
       py::gil_scoped_release release;
-      kernel(input_data.data(), anchor_data.data(), scale.data(), shape.batch,
-             shape.num_anchors, data, parallel_for);
+      call(kernel, parallel_for);
     }
     return output;
   });
 }
 
 // kernel(grad, input, anchors, variances, batch, num_anchors, output,
-// parallel_for)
-template <typename Kernel>
-py::array CallBoxCodingGrad(const char* grad_name, const char* input_name,
-                            const char* output_name, const py::array& grad,
-                            const py::array& input, const py::array& anchors,
-                            const Variances& variances, const py::object& out,
-                            int num_threads, const Kernel& kernel) {
+// parallel_for), and launch accordingly.
+template <typename Kernel, typename... Launch>
+Array CallBoxCodingGrad(const char* grad_name, const char* input_name,
+                        const char* output_name, const Array& grad,
+                        const Array& input, const Array& anchors,
+                        const Variances& variances, const py::object& out,
+                        int num_threads, intptr_t stream, const Kernel& kernel,
+                        const Launch&... launch) {
   const BoxCodingShape shape =
       CheckBoxCoding(input_name, input, anchors, variances);
   if (CheckBoxCoding(grad_name, grad, anchors, variances).sizes !=
       shape.sizes) {
-    ThrowShape(grad_name, ShapeText(input), grad);
+    ThrowShape(grad_name, ShapeText(input.sizes()), grad);
   }
+  const Place place({&grad, &input, &anchors}, stream);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchFloat(grad_name, grad, [&](auto zero) -> py::array {
+  return DispatchFloat(grad_name, grad, [&](auto zero) -> Array {
     using T = decltype(zero);
     const auto grad_data = Input<T>(grad_name, grad);
     const auto input_data = Input<T>(input_name, input);
     const auto anchor_data = Input<T>("anchors", anchors);
     const auto scale = CastVariances<ComputeType<T>>(variances);
-    auto output = Output<T>(output_name, shape.sizes, out);
+    auto output = Output<T>(place, output_name, shape.sizes, out);
     T* data = output.mutable_data();
-    {
+    const auto call = [&](const auto& function, const auto& last) {
+      return function(grad_data.data(), input_data.data(), anchor_data.data(),
+                      scale.data(), shape.batch, shape.num_anchors, data, last);
+    };
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(0, [&](void*, cudaStream_t device_stream) {
+        return (call(launch, device_stream), ...);
+      }));
+    } else {
       py::gil_scoped_release release;
-      kernel(grad_data.data(), input_data.data(), anchor_data.data(),
-             scale.data(), shape.batch, shape.num_anchors, data, parallel_for);
+      call(kernel, parallel_for);
     }
     return output;
   });

@@ -17,14 +17,13 @@ int64_t AtLeastOne(const char* name, int64_t value, bool or_all) {
                         std::to_string(value));
 }
 
-py::tuple Call(const py::array& logits, const py::array& offsets,
-               const py::array& anchors,
+py::tuple Call(const Array& logits, const Array& offsets, const Array& anchors,
                const std::vector<double>& score_limits,
                const std::string& score_activation, const Variances& variances,
                bool clip, const std::string& criterion, double iou_threshold,
                double eta, bool class_agnostic, int64_t pre_nms_top_k,
                int64_t max_detections, bool return_class_probabilities,
-               const py::object& out, int num_threads) {
+               const py::object& out, int num_threads, intptr_t stream) {
   if (!HasShape(logits, {kAny, kAny, kAny})) {
     ThrowShape("logits", "[B, A, C]", logits);
   }
@@ -57,6 +56,7 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
   options.pre_nms_top_k = AtLeastOne("pre_nms_top_k", pre_nms_top_k, true);
   options.max_detections = AtLeastOne("max_detections", max_detections, false);
   options.class_probabilities = return_class_probabilities;
+  const Place place({&logits, &offsets, &anchors}, stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("logits", logits, [&](auto zero) -> py::tuple {
     using S = decltype(zero);
@@ -67,17 +67,17 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
     const py::ssize_t classes =
         return_class_probabilities ? shape.num_classes : 0;
     auto out_boxes =
-        Output<S>("boxes", {batch, rows, 4}, OutputElement(out, 0, 6));
+        Output<S>(place, "boxes", {batch, rows, 4}, OutputElement(out, 0, 6));
     auto out_scores =
-        Output<S>("scores", {batch, rows}, OutputElement(out, 1, 6));
-    auto out_classes =
-        Output<int32_t>("classes", {batch, rows}, OutputElement(out, 2, 6));
-    auto out_count =
-        Output<int32_t>("num_detections", {batch}, OutputElement(out, 3, 6));
-    auto out_anchors = Output<int32_t>("anchor_indices", {batch, rows},
+        Output<S>(place, "scores", {batch, rows}, OutputElement(out, 1, 6));
+    auto out_classes = Output<int32_t>(place, "classes", {batch, rows},
+                                       OutputElement(out, 2, 6));
+    auto out_count = Output<int32_t>(place, "num_detections", {batch},
+                                     OutputElement(out, 3, 6));
+    auto out_anchors = Output<int32_t>(place, "anchor_indices", {batch, rows},
                                        OutputElement(out, 4, 6));
     auto out_probabilities =
-        Output<S>("class_probabilities", {batch, rows, classes},
+        Output<S>(place, "class_probabilities", {batch, rows, classes},
                   OutputElement(out, 5, 6));
     const DetectOutput<S> output = {
         out_boxes.mutable_data(),   out_scores.mutable_data(),
@@ -91,8 +91,9 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
              score_limits.data(), shape, options, output, workspace.data(),
              parallel_for);
     }
-    return py::make_tuple(out_boxes, out_scores, out_classes, out_count,
-                          out_anchors, out_probabilities);
+    return py::make_tuple(out_boxes.object(), out_scores.object(),
+                          out_classes.object(), out_count.object(),
+                          out_anchors.object(), out_probabilities.object());
   });
 }
 
@@ -107,7 +108,8 @@ void BindDetect(py::module_& module) {
              py::arg("eta") = 1.0, py::arg("class_agnostic") = false,
              py::arg("pre_nms_top_k") = 400, py::arg("max_detections") = 200,
              py::arg("return_class_probabilities") = false,
-             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+             py::arg("out") = py::none(), py::arg("num_threads") = 1,
+             py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

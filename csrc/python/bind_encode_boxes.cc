@@ -3,25 +3,26 @@
 
 #include "bind_box_coding.h"
 #include "bindings.h"
-#include "ssdops/encode_boxes.h"
+#include "ssdops/encode_boxes_cuda.h"
 
 namespace ssdops::python {
 namespace {
 
-py::array Call(const py::array& boxes, const py::array& anchors,
-               const Variances& variances, const py::object& out,
-               int num_threads) {
-  return CallBoxCoding("boxes", "offsets", boxes, anchors, variances, out,
-                       num_threads,
-                       [](auto&&... args) { EncodeBoxes(args...); });
+Array Call(const Array& boxes, const Array& anchors, const Variances& variances,
+           const py::object& out, int num_threads, intptr_t stream) {
+  return CallBoxCoding(
+      "boxes", "offsets", boxes, anchors, variances, out, num_threads, stream,
+      SSDOPS_FUNCTION(EncodeBoxes)
+          SSDOPS_CUDA_ONLY(, SSDOPS_FUNCTION(LaunchEncodeBoxes)));
 }
 
-py::array CallGrad(const py::array& grad_offsets, const py::array& boxes,
-                   const py::array& anchors, const Variances& variances,
-                   const py::object& out, int num_threads) {
+Array CallGrad(const Array& grad_offsets, const Array& boxes,
+               const Array& anchors, const Variances& variances,
+               const py::object& out, int num_threads, intptr_t stream) {
   return CallBoxCodingGrad("grad_offsets", "boxes", "grad_boxes", grad_offsets,
-                           boxes, anchors, variances, out, num_threads,
-                           [](auto&&... args) { EncodeBoxesGrad(args...); });
+                           boxes, anchors, variances, out, num_threads, stream,
+                           SSDOPS_FUNCTION(EncodeBoxesGrad) SSDOPS_CUDA_ONLY(
+                               , SSDOPS_FUNCTION(LaunchEncodeBoxesGrad)));
 }
 
 }  // namespace
@@ -29,11 +30,12 @@ py::array CallGrad(const py::array& grad_offsets, const py::array& boxes,
 void BindEncodeBoxes(py::module_& module) {
   module.def("encode_boxes", &Call, py::arg("boxes"), py::arg("anchors"),
              py::kw_only(), py::arg("variances") = kVariances,
-             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+             py::arg("out") = py::none(), py::arg("num_threads") = 1,
+             py::arg("stream") = 0);
   module.def("encode_boxes_grad", &CallGrad, py::arg("grad_offsets"),
              py::arg("boxes"), py::arg("anchors"), py::kw_only(),
              py::arg("variances") = kVariances, py::arg("out") = py::none(),
-             py::arg("num_threads") = 1);
+             py::arg("num_threads") = 1, py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

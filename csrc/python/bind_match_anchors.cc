@@ -5,15 +5,16 @@
 namespace ssdops::python {
 namespace {
 
-py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
-               const py::array& gt_labels, double iou_threshold,
+py::tuple Call(const Array& anchors, const Array& gt_boxes,
+               const Array& gt_labels, double iou_threshold,
                double negative_threshold, double ignore_threshold,
                bool bipartite_only, bool ignore_cross_boundary,
-               const py::object& out, int num_threads) {
+               const py::object& out, int num_threads, intptr_t stream) {
   const MatchAnchorsShape shape = CheckMatching(anchors, gt_boxes, gt_labels);
   const MatchAnchorsOptions options =
       CheckMatchingOptions(iou_threshold, negative_threshold, ignore_threshold,
                            bipartite_only, ignore_cross_boundary);
+  const Place place({&anchors, &gt_boxes, &gt_labels}, stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("anchors", anchors, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
@@ -22,9 +23,9 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
     const auto label_data = Input<int32_t>("gt_labels", gt_labels);
     const std::vector<py::ssize_t> sizes = {shape.batch, shape.num_anchors};
     auto matched_gt =
-        Output<int32_t>("matched_gt", sizes, OutputElement(out, 0, 2));
+        Output<int32_t>(place, "matched_gt", sizes, OutputElement(out, 0, 2));
     auto matched_iou =
-        Output<T>("matched_iou", sizes, OutputElement(out, 1, 2));
+        Output<T>(place, "matched_iou", sizes, OutputElement(out, 1, 2));
     int32_t* gt_out = matched_gt.mutable_data();
     T* iou_out = matched_iou.mutable_data();
     {
@@ -35,7 +36,7 @@ py::tuple Call(const py::array& anchors, const py::array& gt_boxes,
                    shape, options, gt_out, iou_out, workspace.data(),
                    parallel_for);
     }
-    return py::make_tuple(matched_gt, matched_iou);
+    return py::make_tuple(matched_gt.object(), matched_iou.object());
   });
 }
 
@@ -48,7 +49,7 @@ void BindMatchAnchors(py::module_& module) {
       py::arg("negative_threshold") = 0.5, py::arg("ignore_threshold") = 0.5,
       py::arg("bipartite_only") = false,
       py::arg("ignore_cross_boundary") = false, py::arg("out") = py::none(),
-      py::arg("num_threads") = 1);
+      py::arg("num_threads") = 1, py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

@@ -4,14 +4,14 @@
 
 // The arguments that match_anchors and assign_targets share.
 
-#include "numpy_support.h"
+#include "array_support.h"
 #include "ssdops/match_anchors.h"
 
 namespace ssdops::python {
 
-inline MatchAnchorsShape CheckMatching(const py::array& anchors,
-                                       const py::array& gt_boxes,
-                                       const py::array& gt_labels) {
+inline MatchAnchorsShape CheckMatching(const Array& anchors,
+                                       const Array& gt_boxes,
+                                       const Array& gt_labels) {
   if (!HasShape(anchors, {kAny, 4})) ThrowShape("anchors", "[A, 4]", anchors);
   if (!HasShape(gt_boxes, {kAny, kAny, 4})) {
     ThrowShape("gt_boxes", "[B, G, 4]", gt_boxes);

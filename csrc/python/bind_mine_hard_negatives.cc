@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
 
+#include "array_support.h"
 #include "bindings.h"
-#include "numpy_support.h"
 #include "ssdops/mine_hard_negatives.h"
 
 namespace ssdops::python {
 namespace {
 
-py::array Call(const py::array& losses, const py::array& target_classes,
-               double negative_ratio, const py::object& out, int num_threads) {
+Array Call(const Array& losses, const Array& target_classes,
+           double negative_ratio, const py::object& out, int num_threads,
+           intptr_t stream) {
   if (!HasShape(losses, {kAny, kAny})) ThrowShape("losses", "[B, A]", losses);
   const MineHardNegativesShape shape = {losses.shape(0), losses.shape(1)};
   if (!HasShape(target_classes, {shape.batch, shape.num_anchors})) {
@@ -17,12 +18,14 @@ py::array Call(const py::array& losses, const py::array& target_classes,
   }
   InRange("negative_ratio", negative_ratio, 0,
           std::numeric_limits<double>::max(), "[0, infinity)");
+  const Place place({&losses, &target_classes}, stream);
   const ThreadedFor parallel_for(num_threads);
-  return DispatchFloat("losses", losses, [&](auto zero) -> py::array {
+  return DispatchFloat("losses", losses, [&](auto zero) -> Array {
     using S = decltype(zero);
     const auto loss_data = Input<S>("losses", losses);
     const auto class_data = Input<int32_t>("target_classes", target_classes);
-    auto mined = Output<bool>("mined", {shape.batch, shape.num_anchors}, out);
+    auto mined =
+        Output<bool>(place, "mined", {shape.batch, shape.num_anchors}, out);
     bool* data = mined.mutable_data();
     {
       py::gil_scoped_release release;
@@ -41,7 +44,7 @@ void BindMineHardNegatives(py::module_& module) {
   module.def("mine_hard_negatives", &Call, py::arg("losses"),
              py::arg("target_classes"), py::kw_only(),
              py::arg("negative_ratio") = 3.0, py::arg("out") = py::none(),
-             py::arg("num_threads") = 1);
+             py::arg("num_threads") = 1, py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

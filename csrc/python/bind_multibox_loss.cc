@@ -13,16 +13,16 @@ namespace {
 
 // The arrays of a call and what they were checked for.
 struct Arguments {
-  const py::array& logits;
-  const py::array& offsets;
-  const py::array& target_classes;
-  const py::array& target_offsets;
+  const Array& logits;
+  const Array& offsets;
+  const Array& target_classes;
+  const Array& target_offsets;
   const py::object& anchors;
 };
 
 MultiboxLossShape CheckArrays(const Arguments& arrays,
                               LocalizationLoss localization) {
-  const py::array& logits = arrays.logits;
+  const Array& logits = arrays.logits;
   if (!HasShape(logits, {kAny, kAny, kAny}) || logits.shape(2) < 1) {
     ThrowShape("logits", "[B, A, C] with at least one class", logits);
   }
@@ -43,7 +43,7 @@ MultiboxLossShape CheckArrays(const Arguments& arrays,
     throw py::value_error("anchors must be given for this localization_loss");
   }
   if (!arrays.anchors.is_none()) {
-    const auto anchors = py::cast<py::array>(arrays.anchors);
+    const auto anchors = py::cast<Array>(arrays.anchors);
     if (!HasShape(anchors, {shape.num_anchors, 4})) {
       ThrowShape("anchors", "[A, 4] of logits", anchors);
     }
@@ -51,15 +51,15 @@ MultiboxLossShape CheckArrays(const Arguments& arrays,
   return shape;
 }
 
-py::tuple Call(const py::array& logits, const py::array& offsets,
-               const py::array& target_classes, const py::array& target_offsets,
+py::tuple Call(const Array& logits, const Array& offsets,
+               const Array& target_classes, const Array& target_offsets,
                const py::object& anchors, const Variances& variances,
                double negative_ratio, double localization_weight,
                const std::string& confidence_loss,
                const std::string& localization_loss,
                std::optional<double> normalizer, double focal_alpha,
                double focal_gamma, const std::array<double, 3>& grad_losses,
-               const py::object& out, int num_threads) {
+               const py::object& out, int num_threads, intptr_t stream) {
   constexpr double kMax = std::numeric_limits<double>::max();
   MultiboxLossOptions options = {};
   options.confidence = EnumOf<ConfidenceLoss>(
@@ -82,6 +82,8 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
   const Arguments arrays = {logits, offsets, target_classes, target_offsets,
                             anchors};
   const MultiboxLossShape shape = CheckArrays(arrays, options.localization);
+  const Place place({&logits, &offsets, &target_classes, &target_offsets},
+                    stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("logits", logits, [&](auto zero) -> py::tuple {
     using S = decltype(zero);
@@ -92,19 +94,20 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
     const auto target_data = Input<S>("target_offsets", target_offsets);
     std::optional<TypedArray<S>> anchor_data;
     if (!anchors.is_none()) {
-      anchor_data = Input<S>("anchors", py::cast<py::array>(anchors));
+      anchor_data = Input<S>("anchors", py::cast<Array>(anchors));
     }
     const MultiboxLossInput<S> input = {
         logit_data.data(), offset_data.data(), class_data.data(),
         target_data.data(), anchor_data ? anchor_data->data() : nullptr};
     const py::ssize_t batch = shape.batch, rows = shape.num_anchors;
     const py::ssize_t classes = shape.num_classes;
-    auto losses = Output<T>("losses", {4}, OutputElement(out, 0, 4));
-    auto mined = Output<bool>("mined", {batch, rows}, OutputElement(out, 1, 4));
-    auto grad_logits = Output<S>("grad_logits", {batch, rows, classes},
+    auto losses = Output<T>(place, "losses", {4}, OutputElement(out, 0, 4));
+    auto mined =
+        Output<bool>(place, "mined", {batch, rows}, OutputElement(out, 1, 4));
+    auto grad_logits = Output<S>(place, "grad_logits", {batch, rows, classes},
                                  OutputElement(out, 2, 4));
-    auto grad_offsets =
-        Output<S>("grad_offsets", {batch, rows, 4}, OutputElement(out, 3, 4));
+    auto grad_offsets = Output<S>(place, "grad_offsets", {batch, rows, 4},
+                                  OutputElement(out, 3, 4));
     T* scalars = losses.mutable_data();
     bool* chosen = mined.mutable_data();
     S* by_logits = grad_logits.mutable_data();
@@ -129,7 +132,8 @@ py::tuple Call(const py::array& logits, const py::array& offsets,
                             std::to_string(classes) +
                             " classes of the logits, and one is not");
     }
-    return py::make_tuple(losses, mined, grad_logits, grad_offsets);
+    return py::make_tuple(losses.object(), mined.object(), grad_logits.object(),
+                          grad_offsets.object());
   });
 }
 
@@ -146,7 +150,8 @@ void BindMultiboxLoss(py::module_& module) {
              py::arg("normalizer") = py::none(), py::arg("focal_alpha") = 0.25,
              py::arg("focal_gamma") = 2.0,
              py::arg("grad_losses") = std::array<double, 3>{1, 0, 0},
-             py::arg("out") = py::none(), py::arg("num_threads") = 1);
+             py::arg("out") = py::none(), py::arg("num_threads") = 1,
+             py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

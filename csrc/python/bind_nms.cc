@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
 
+#include "array_support.h"
 #include "bindings.h"
-#include "numpy_support.h"
 #include "ssdops/nms.h"
 
 namespace ssdops::python {
 namespace {
 
-py::tuple Call(const py::array& boxes, const py::array& scores,
-               double iou_threshold, double score_threshold,
-               int64_t max_output_size, bool any_diagonal,
-               const py::object& out, int num_threads) {
+py::tuple Call(const Array& boxes, const Array& scores, double iou_threshold,
+               double score_threshold, int64_t max_output_size,
+               bool any_diagonal, const py::object& out, int num_threads,
+               intptr_t stream) {
   if (!HasShape(boxes, {kAny, 4})) ThrowShape("boxes", "[N, 4]", boxes);
   const int64_t num_boxes = boxes.shape(0);
   if (!HasShape(scores, {num_boxes})) {
@@ -27,14 +27,16 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
               "[-inf, inf]"),
       InRange("iou_threshold", iou_threshold, 0, 1, "[0, 1]"),
       max_output_size < 0 ? num_boxes : max_output_size, any_diagonal};
+  const Place place({&boxes, &scores}, stream);
   const ThreadedFor checks_the_number_of_threads(num_threads);
   return DispatchFloat("boxes", boxes, [&](auto zero) -> py::tuple {
     using S = decltype(zero);
     const auto box_data = Input<S>("boxes", boxes);
     const auto score_data = Input<S>("scores", scores);
-    auto indices = Output<int32_t>("indices", {options.max_output_size},
+    auto indices = Output<int32_t>(place, "indices", {options.max_output_size},
                                    OutputElement(out, 0, 2));
-    auto num_valid = Output<int32_t>("num_valid", {}, OutputElement(out, 1, 2));
+    auto num_valid =
+        Output<int32_t>(place, "num_valid", {}, OutputElement(out, 1, 2));
     {
       py::gil_scoped_release release;
       const Workspace workspace(NmsWorkspaceBytes<S>(num_boxes, options));
@@ -42,7 +44,7 @@ py::tuple Call(const py::array& boxes, const py::array& scores,
              indices.mutable_data(), num_valid.mutable_data(),
              workspace.data());
     }
-    return py::make_tuple(indices, num_valid);
+    return py::make_tuple(indices.object(), num_valid.object());
   });
 }
 
@@ -54,7 +56,8 @@ void BindNms(py::module_& module) {
       py::arg("iou_threshold") = 0.5,
       py::arg("score_threshold") = -std::numeric_limits<double>::infinity(),
       py::arg("max_output_size") = -1, py::arg("any_diagonal") = false,
-      py::arg("out") = py::none(), py::arg("num_threads") = 1);
+      py::arg("out") = py::none(), py::arg("num_threads") = 1,
+      py::arg("stream") = 0);
 }
 
 }  // namespace ssdops::python

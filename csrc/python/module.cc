@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/stl.h>
 
+#include "array_support.h"
 #include "bindings.h"
-#include "numpy_support.h"
 #include "ssdops/atan.h"
 #include "ssdops/exp_log.h"
 #include "ssdops/isa.h"
@@ -12,9 +12,11 @@ namespace {
 
 // The float functions behind box coding and CIoU, for the tests of their error.
 template <typename Function>
-py::array Map(const py::array& x, const Function& function) {
+Array Map(const Array& x, const Function& function) {
+  const Place place({&x}, 0);
+  if (place.on_device()) throw py::value_error("x must be on the CPU");
   const auto input = Input<float>("x", x);
-  auto output = Output<float>("result", {input.size()}, py::none());
+  auto output = Output<float>(place, "result", {input.size()}, py::none());
   for (py::ssize_t i = 0; i < input.size(); ++i) {
     output.mutable_data()[i] = function(input.data()[i]);
   }
@@ -44,17 +46,19 @@ std::vector<std::string> Isas() {
 
 PYBIND11_MODULE(_native, module) {
   using ssdops::IsaName;
+  using ssdops::python::Array;
   using ssdops::python::IsaNamed;
   using ssdops::python::Isas;
   using ssdops::python::Map;
   namespace py = ssdops::python::py;
 
-  module.doc() = "The CPU kernels of ssdops on NumPy arrays.";
+  module.doc() = "The kernels of ssdops on NumPy arrays and arrays on a GPU.";
   ssdops::python::BindAssignTargets(module);
   ssdops::python::BindBatchedNms(module);
   ssdops::python::BindBoxIou(module);
   ssdops::python::BindDecodeBoxes(module);
   ssdops::python::BindDetect(module);
+  ssdops::python::BindDevice(module);
   ssdops::python::BindEncodeBoxes(module);
   ssdops::python::BindMatchAnchors(module);
   ssdops::python::BindMineHardNegatives(module);
@@ -62,19 +66,19 @@ PYBIND11_MODULE(_native, module) {
   ssdops::python::BindNms(module);
   module.def(
       "atan",
-      [](const py::array& x) {
+      [](const Array& x) {
         return Map(x, [](float value) { return ssdops::Atan(value); });
       },
       py::arg("x"));
   module.def(
       "exp",
-      [](const py::array& x) {
+      [](const Array& x) {
         return Map(x, [](float value) { return ssdops::Exp(value); });
       },
       py::arg("x"));
   module.def(
       "log",
-      [](const py::array& x) {
+      [](const Array& x) {
         return Map(x, [](float value) { return ssdops::Log(value); });
       },
       py::arg("x"));

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_support.h"
-#include "ssdops/box_iou.h"
+#include "ssdops/box_iou_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -166,8 +165,10 @@ class BoxIouOpBase : public OpKernel {
   bool aligned_ = false;
 };
 
-template <typename T>
+template <typename Device>
 class BoxIouOp : public BoxIouOpBase {
+  using T = typename Device::Type;
+
  public:
   using BoxIouOpBase::BoxIouOpBase;
 
@@ -181,19 +182,32 @@ class BoxIouOp : public BoxIouOpBase {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, output_shape, &iou));
     const int64_t count = iou->NumElements();
     if (count == 0) return;
-    const TfParallelFor parallel_for(ctx);
-    if (aligned_) {
-      BoxIouAligned(Data<T>(boxes_a), Data<T>(boxes_b), count, kind_,
-                    Data<T>(iou), parallel_for);
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return aligned_
+                       ? LaunchBoxIouAligned(Data<T>(boxes_a), Data<T>(boxes_b),
+                                             count, kind_, Data<T>(iou), stream)
+                       : LaunchBoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape,
+                                      kind_, Data<T>(iou), stream);
+          })));
     } else {
-      BoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape, kind_, Data<T>(iou),
-             parallel_for);
+      const TfParallelFor parallel_for(ctx);
+      if (aligned_) {
+        BoxIouAligned(Data<T>(boxes_a), Data<T>(boxes_b), count, kind_,
+                      Data<T>(iou), parallel_for);
+      } else {
+        BoxIou(Data<T>(boxes_a), Data<T>(boxes_b), shape, kind_, Data<T>(iou),
+               parallel_for);
+      }
     }
   }
 };
 
-template <typename T>
+template <typename Device>
 class BoxIouGradOp : public BoxIouOpBase {
+  using T = typename Device::Type;
+
  public:
   using BoxIouOpBase::BoxIouOpBase;
 
@@ -213,26 +227,39 @@ class BoxIouGradOp : public BoxIouOpBase {
                    ctx->allocate_output(0, boxes_a.shape(), &grad_boxes_a));
     OP_REQUIRES_OK(ctx,
                    ctx->allocate_output(1, boxes_b.shape(), &grad_boxes_b));
-    const TfParallelFor parallel_for(ctx);
-    if (aligned_) {
-      BoxIouAlignedGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b),
-                        grad_iou.NumElements(), kind_, Data<T>(grad_boxes_a),
-                        Data<T>(grad_boxes_b), parallel_for);
+    const int64_t count = grad_iou.NumElements();
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return aligned_
+                       ? LaunchBoxIouAlignedGrad(Data<T>(grad_iou),
+                                                 Data<T>(boxes_a),
+                                                 Data<T>(boxes_b), count, kind_,
+                                                 Data<T>(grad_boxes_a),
+                                                 Data<T>(grad_boxes_b), stream)
+                       : LaunchBoxIouGrad(Data<T>(grad_iou), Data<T>(boxes_a),
+                                          Data<T>(boxes_b), shape, kind_,
+                                          Data<T>(grad_boxes_a),
+                                          Data<T>(grad_boxes_b), stream);
+          })));
     } else {
-      BoxIouGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b), shape,
-                 kind_, Data<T>(grad_boxes_a), Data<T>(grad_boxes_b),
-                 parallel_for);
+      const TfParallelFor parallel_for(ctx);
+      if (aligned_) {
+        BoxIouAlignedGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b),
+                          count, kind_, Data<T>(grad_boxes_a),
+                          Data<T>(grad_boxes_b), parallel_for);
+      } else {
+        BoxIouGrad(Data<T>(grad_iou), Data<T>(boxes_a), Data<T>(boxes_b), shape,
+                   kind_, Data<T>(grad_boxes_a), Data<T>(grad_boxes_b),
+                   parallel_for);
+      }
     }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                                 \
-  REGISTER_KERNEL_BUILDER(                                                 \
-      Name("Ssdops>BoxIou").Device(DEVICE_CPU).TypeConstraint<T>("T"),     \
-      BoxIouOp<T>);                                                        \
-  REGISTER_KERNEL_BUILDER(                                                 \
-      Name("Ssdops>BoxIouGrad").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      BoxIouGradOp<T>);
+#define SSDOPS_REGISTER(T)                              \
+  SSDOPS_REGISTER_KERNELS("Ssdops>BoxIou", BoxIouOp, T) \
+  SSDOPS_REGISTER_KERNELS("Ssdops>BoxIouGrad", BoxIouGradOp, T)
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

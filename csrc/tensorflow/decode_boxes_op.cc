@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "box_coding_op.h"
-#include "ssdops/decode_boxes.h"
+#include "ssdops/decode_boxes_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -30,8 +29,10 @@ REGISTER_OP("Ssdops>DecodeBoxesGrad")
     .SetShapeFn(InferBoxCoding)
     .Doc("Gradient of Ssdops>DecodeBoxes with respect to the offsets.");
 
-template <typename T>
+template <typename Device>
 class DecodeBoxesOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit DecodeBoxesOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -42,14 +43,25 @@ class DecodeBoxesOp : public OpKernel {
     Tensor* boxes = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
                             {0}, 0, offsets.shape(), &boxes));
-    DecodeBoxes(Data<T>(offsets), inputs.anchors, inputs.variances,
-                inputs.batch, inputs.num_anchors, Data<T>(boxes),
-                TfParallelFor(ctx));
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchDecodeBoxes(
+                Data<T>(offsets), inputs.anchors, inputs.variances,
+                inputs.batch, inputs.num_anchors, Data<T>(boxes), stream);
+          })));
+    } else {
+      DecodeBoxes(Data<T>(offsets), inputs.anchors, inputs.variances,
+                  inputs.batch, inputs.num_anchors, Data<T>(boxes),
+                  TfParallelFor(ctx));
+    }
   }
 };
 
-template <typename T>
+template <typename Device>
 class DecodeBoxesGradOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit DecodeBoxesGradOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -62,20 +74,27 @@ class DecodeBoxesGradOp : public OpKernel {
     Tensor* grad_offsets = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
                             {0}, 0, offsets.shape(), &grad_offsets));
-    DecodeBoxesGrad(Data<T>(grad_boxes), Data<T>(offsets), inputs.anchors,
-                    inputs.variances, inputs.batch, inputs.num_anchors,
-                    Data<T>(grad_offsets), TfParallelFor(ctx));
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchDecodeBoxesGrad(Data<T>(grad_boxes), Data<T>(offsets),
+                                         inputs.anchors, inputs.variances,
+                                         inputs.batch, inputs.num_anchors,
+                                         Data<T>(grad_offsets), stream);
+          })));
+    } else {
+      DecodeBoxesGrad(Data<T>(grad_boxes), Data<T>(offsets), inputs.anchors,
+                      inputs.variances, inputs.batch, inputs.num_anchors,
+                      Data<T>(grad_offsets), TfParallelFor(ctx));
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                                  \
-  REGISTER_KERNEL_BUILDER(                                                  \
-      Name("Ssdops>DecodeBoxes").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      DecodeBoxesOp<T>);                                                    \
-  REGISTER_KERNEL_BUILDER(Name("Ssdops>DecodeBoxesGrad")                    \
-                              .Device(DEVICE_CPU)                           \
-                              .TypeConstraint<T>("T"),                      \
-                          DecodeBoxesGradOp<T>);
+#define SSDOPS_REGISTER(T)                                                \
+  SSDOPS_REGISTER_KERNELS("Ssdops>DecodeBoxes", DecodeBoxesOp, T,         \
+                          .HostMemory("variances"))                       \
+  SSDOPS_REGISTER_KERNELS("Ssdops>DecodeBoxesGrad", DecodeBoxesGradOp, T, \
+                          .HostMemory("variances"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

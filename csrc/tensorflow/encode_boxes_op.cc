@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "box_coding_op.h"
-#include "ssdops/encode_boxes.h"
+#include "ssdops/encode_boxes_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -32,8 +31,10 @@ REGISTER_OP("Ssdops>EncodeBoxesGrad")
     .SetShapeFn(InferBoxCoding)
     .Doc("Gradient of Ssdops>EncodeBoxes with respect to the boxes.");
 
-template <typename T>
+template <typename Device>
 class EncodeBoxesOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit EncodeBoxesOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -44,13 +45,25 @@ class EncodeBoxesOp : public OpKernel {
     Tensor* offsets = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
                             {0}, 0, boxes.shape(), &offsets));
-    EncodeBoxes(Data<T>(boxes), inputs.anchors, inputs.variances, inputs.batch,
-                inputs.num_anchors, Data<T>(offsets), TfParallelFor(ctx));
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchEncodeBoxes(
+                Data<T>(boxes), inputs.anchors, inputs.variances, inputs.batch,
+                inputs.num_anchors, Data<T>(offsets), stream);
+          })));
+    } else {
+      EncodeBoxes(Data<T>(boxes), inputs.anchors, inputs.variances,
+                  inputs.batch, inputs.num_anchors, Data<T>(offsets),
+                  TfParallelFor(ctx));
+    }
   }
 };
 
-template <typename T>
+template <typename Device>
 class EncodeBoxesGradOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit EncodeBoxesGradOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -63,20 +76,27 @@ class EncodeBoxesGradOp : public OpKernel {
     Tensor* grad_boxes = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output(
                             {0}, 0, boxes.shape(), &grad_boxes));
-    EncodeBoxesGrad(Data<T>(grad_offsets), Data<T>(boxes), inputs.anchors,
-                    inputs.variances, inputs.batch, inputs.num_anchors,
-                    Data<T>(grad_boxes), TfParallelFor(ctx));
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchEncodeBoxesGrad(Data<T>(grad_offsets), Data<T>(boxes),
+                                         inputs.anchors, inputs.variances,
+                                         inputs.batch, inputs.num_anchors,
+                                         Data<T>(grad_boxes), stream);
+          })));
+    } else {
+      EncodeBoxesGrad(Data<T>(grad_offsets), Data<T>(boxes), inputs.anchors,
+                      inputs.variances, inputs.batch, inputs.num_anchors,
+                      Data<T>(grad_boxes), TfParallelFor(ctx));
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                                  \
-  REGISTER_KERNEL_BUILDER(                                                  \
-      Name("Ssdops>EncodeBoxes").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      EncodeBoxesOp<T>);                                                    \
-  REGISTER_KERNEL_BUILDER(Name("Ssdops>EncodeBoxesGrad")                    \
-                              .Device(DEVICE_CPU)                           \
-                              .TypeConstraint<T>("T"),                      \
-                          EncodeBoxesGradOp<T>);
+#define SSDOPS_REGISTER(T)                                                \
+  SSDOPS_REGISTER_KERNELS("Ssdops>EncodeBoxes", EncodeBoxesOp, T,         \
+                          .HostMemory("variances"))                       \
+  SSDOPS_REGISTER_KERNELS("Ssdops>EncodeBoxesGrad", EncodeBoxesGradOp, T, \
+                          .HostMemory("variances"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

@@ -9,7 +9,9 @@
 #include <cmath>
 #include <initializer_list>
 #include <limits>
+#include <type_traits>
 
+#include "ssdops/cuda_status.h"
 #include "ssdops/parallel_for.h"
 #include "ssdops/storage.h"
 #include "ssdops/workspace.h"
@@ -94,6 +96,39 @@ inline absl::Status AllocateWorkspace(tensorflow::OpKernelContext* ctx,
   *workspace = buffer->flat<int8_t>().data();
   return absl::OkStatus();
 }
+
+// What an op kernel is a template on: a device and the type of the tensors.
+template <typename T>
+struct OnCpu {
+  using Type = T;
+  static constexpr bool kIsGpu = false;
+};
+template <typename T>
+struct OnGpu {
+  using Type = T;
+  static constexpr bool kIsGpu = true;
+};
+
+#ifdef SSDOPS_WITH_CUDA
+// Calls launch(workspace, stream) in the stream of the op. The workspace goes
+// back to TensorFlow's allocator at once: what uses that memory next comes
+// later in the same stream.
+template <typename Function>
+absl::Status LaunchOnGpu(tensorflow::OpKernelContext* ctx,
+                         int64_t workspace_bytes, const Function& launch) {
+  tensorflow::Tensor buffer;
+  void* workspace = nullptr;
+  TF_RETURN_IF_ERROR(
+      AllocateWorkspace(ctx, workspace_bytes, &buffer, &workspace));
+  const auto stream = static_cast<cudaStream_t>(
+      ctx->op_device_context()->stream()->platform_specific_handle().stream);
+  const cudaError_t status = launch(workspace, stream);
+  if (status == cudaSuccess) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(
+      "CUDA: ", cudaGetErrorName(status), " (", cudaGetErrorString(status),
+      ") while starting ", ctx->op_kernel().type_string()));
+}
+#endif
 
 // Expected shapes are written as in the documentation; kAny matches every size.
 constexpr int64_t kAny = -1;
@@ -195,6 +230,20 @@ inline absl::Status MergeShape(
   M(Eigen::bfloat16)             \
   M(float)                       \
   M(double)
+
+// Registers Class<OnCpu<T>> and, in a build with CUDA, Class<OnGpu<T>> as
+// kernels of an op; what follows is more of the registration, such as
+// .HostMemory("variances") for an input that is read by the op kernel itself.
+#define SSDOPS_REGISTER_KERNELS(op, Class, T, ...)                             \
+  REGISTER_KERNEL_BUILDER(Name(op)                                             \
+                              .Device(tensorflow::DEVICE_CPU)                  \
+                              .TypeConstraint<T>("T") __VA_ARGS__,             \
+                          Class<OnCpu<T>>);                                    \
+  SSDOPS_CUDA_ONLY(REGISTER_KERNEL_BUILDER(Name(op)                            \
+                                               .Device(tensorflow::DEVICE_GPU) \
+                                               .TypeConstraint<T>("T")         \
+                                                   __VA_ARGS__,                \
+                                           Class<OnGpu<T>>);)
 
 }  // namespace ssdops
 

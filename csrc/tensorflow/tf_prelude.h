@@ -10,5 +10,8 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/lib/core/threadpool.h"
+#ifdef SSDOPS_WITH_CUDA
+#include "xla/stream_executor/stream.h"
+#endif
 
 #endif  // SSDOPS_TENSORFLOW_TF_PRELUDE_H_

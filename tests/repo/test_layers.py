@@ -15,9 +15,9 @@ from support.repository import ROOT, tracked_files
 STANDARD = r"<[a-z_0-9]+>"
 CONTRACTS = r'"ssdops/[a-z_]+\.h"'
 INCLUDES = {
-    "csrc/include": (STANDARD, CONTRACTS),
+    "csrc/include": (STANDARD, CONTRACTS, "<cuda_runtime_api.h>"),
     "csrc/cpu": (STANDARD, CONTRACTS, r'"[a-z_0-9]+\.h"', "<immintrin.h>"),
-    "csrc/cuda": (STANDARD, CONTRACTS, r"<cub/.*>", r"<cuda.*>"),
+    "csrc/cuda": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"', r"<cub/.*>", r"<cuda.*>"),
     "csrc/tensorflow": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"'),
     "csrc/xla": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"'),
     "csrc/python": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"', r"<pybind11/.*>"),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from support.bits import assert_equal_bits
+from support.device import Comparison, run_on_device
 
 Array = npt.NDArray[Any]
 
@@ -43,17 +44,24 @@ class Guarded:
         assert (after == self._poison).all(), "bytes after the output were written"
 
 
-def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> Any:
+def run_kernel(
+    function: Callable[..., Any],
+    *inputs: Array,
+    compare_device: Comparison = assert_equal_bits,
+    **options: Any,
+) -> Any:
     """Call a native function in several ways that must all agree, and return one.
 
     It is called without `out`; with poisoned and guarded `out` of two poison values
-    on one thread; on several threads; with inputs that are not contiguous; and with
-    every lower instruction set. The results must be equal in every bit and the inputs
-    unchanged.
+    on one thread; on several threads; with inputs that are not contiguous; with every
+    lower instruction set; and on the GPU, if there is one or its emulation. The results
+    must be equal in every bit and the inputs unchanged.
 
     Args:
         function: function of `ssdops._native` that returns an array or a tuple.
         inputs: its arrays.
+        compare_device: asserts that a result of the GPU is right, given the result of
+            the CPU and a name, where the contract promises less than equal bits.
         options: its keywords.
 
     Returns:
@@ -96,6 +104,8 @@ def run_kernel(function: Callable[..., Any], *inputs: Array, **options: Any) -> 
             _native.set_active_isa(best)
         for other, expected in zip(_tuple(again), results, strict=True):
             assert_equal_bits(other, expected, f"result of {isa}")
+
+    run_on_device(function, inputs, options, results, compare_device)
     return result
 
 

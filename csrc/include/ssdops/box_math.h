@@ -12,7 +12,7 @@
 // Always inlined: the CPU kernels are compiled for several instruction sets,
 // and a shared copy of such a function would belong to one of them by chance.
 #ifdef __CUDACC__
-#define SSDOPS_HOST_DEVICE __host__ __device__ __forceinline__
+#define SSDOPS_HOST_DEVICE __host__ __device__ __attribute__((always_inline))
 #else
 #define SSDOPS_HOST_DEVICE __attribute__((always_inline))
 #endif

@@ -105,6 +105,15 @@ SSDOPS_HOST_DEVICE inline Box<ComputeType<S>> LoadWideBox(const S* corners) {
           Widen(corners[3])};
 }
 
+template <typename S>
+SSDOPS_HOST_DEVICE inline void StoreBox(const Box<ComputeType<S>>& box,
+                                        S* corners) {
+  corners[0] = Narrow<S>(box.ymin);
+  corners[1] = Narrow<S>(box.xmin);
+  corners[2] = Narrow<S>(box.ymax);
+  corners[3] = Narrow<S>(box.xmax);
+}
+
 // Largest finite number of a storage type.
 template <typename S>
 SSDOPS_HOST_DEVICE inline constexpr ComputeType<S> LargestOf() {

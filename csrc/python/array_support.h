@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#ifndef SSDOPS_PYTHON_NUMPY_SUPPORT_H_
-#define SSDOPS_PYTHON_NUMPY_SUPPORT_H_
+#ifndef SSDOPS_PYTHON_ARRAY_SUPPORT_H_
+#define SSDOPS_PYTHON_ARRAY_SUPPORT_H_
 
-// What the NumPy bindings share: argument checks with the wording of the public
-// ops, caller-provided outputs, and threads of their own.
-
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
+// What the bindings share: argument checks with the wording of the public ops,
+// caller-provided outputs, and threads of their own.
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <new>
-#include <string>
 #include <thread>
-#include <vector>
 
+#include "array.h"
 #include "ssdops/parallel_for.h"
 #include "ssdops/storage.h"
 #include "ssdops/workspace.h"
@@ -80,26 +76,24 @@ class Workspace {
   void* data_;
 };
 
-inline std::string ShapeText(const py::array& array) {
-  std::string text = "[";
-  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-    if (axis > 0) text += ", ";
-    text += std::to_string(array.shape(axis));
+inline std::string ShapeText(const std::vector<py::ssize_t>& shape) {
+  std::string text;
+  for (const py::ssize_t size : shape) {
+    text += (text.empty() ? "" : ", ") + std::to_string(size);
   }
-  return text + "]";
+  return "[" + text + "]";
 }
 
 [[noreturn]] inline void ThrowShape(const char* name,
                                     const std::string& expected,
-                                    const py::array& array) {
+                                    const Array& array) {
   throw py::value_error(std::string(name) + " must have shape " + expected +
-                        ", got " + ShapeText(array));
+                        ", got " + ShapeText(array.sizes()));
 }
 
 constexpr int64_t kAny = -1;
 
-inline bool HasShape(const py::array& array,
-                     std::initializer_list<int64_t> sizes) {
+inline bool HasShape(const Array& array, std::initializer_list<int64_t> sizes) {
   if (array.ndim() != static_cast<py::ssize_t>(sizes.size())) return false;
   py::ssize_t axis = 0;
   for (const int64_t size : sizes) {
@@ -109,34 +103,11 @@ inline bool HasShape(const py::array& array,
   return true;
 }
 
-// The NumPy dtype of a kernel type. bfloat16 is none of NumPy's own.
-template <typename T>
-struct DtypeOf {
-  static py::dtype Get() { return py::dtype::of<T>(); }
-};
-template <>
-struct DtypeOf<Half> {
-  static py::dtype Get() { return py::dtype("float16"); }
-};
-template <>
-struct DtypeOf<BFloat16> {
-  static py::dtype Get() {
-    return py::dtype::from_args(
-        py::module_::import("ml_dtypes").attr("bfloat16"));
-  }
-};
-
-// Its name, and the byte order if it is not that of this machine.
-inline std::string DtypeName(const py::dtype& dtype) {
-  if (!py::cast<bool>(dtype.attr("isnative"))) return py::str(dtype);
-  return py::str(dtype.attr("name"));
-}
-
 // Calls `function` with a zero of the dtype of `array`.
 template <typename Function>
-auto DispatchFloat(const char* name, const py::array& array,
+auto DispatchFloat(const char* name, const Array& array,
                    const Function& function) {
-  const std::string dtype = DtypeName(array.dtype());
+  const std::string& dtype = array.dtype();
   if (dtype == "float32") return function(float{});
   if (dtype == "float64") return function(double{});
   if (dtype == "float16") return function(Half{});
@@ -148,47 +119,41 @@ auto DispatchFloat(const char* name, const py::array& array,
 
 // A C-contiguous array whose dtype is that of T.
 template <typename T>
-class TypedArray : public py::array {
+class TypedArray : public Array {
  public:
-  explicit TypedArray(py::array array) : py::array(std::move(array)) {}
+  explicit TypedArray(Array array) : Array(std::move(array)) {}
 
-  const T* data() const { return static_cast<const T*>(py::array::data()); }
-  T* mutable_data() { return static_cast<T*>(py::array::mutable_data()); }
+  const T* data() const { return static_cast<const T*>(Array::data()); }
+  T* mutable_data() { return static_cast<T*>(Array::mutable_data()); }
 };
 
 // The argument with exactly this dtype, copied if it is not contiguous.
 template <typename T>
-TypedArray<T> Input(const char* name, const py::array& array) {
-  const py::dtype dtype = DtypeOf<T>::Get();
-  if (!array.dtype().equal(dtype)) {
+TypedArray<T> Input(const char* name, const Array& array) {
+  if (array.dtype() != DtypeName<T>()) {
     throw py::value_error(std::string(name) + " must have dtype " +
-                          DtypeName(dtype) + ", got " +
-                          DtypeName(array.dtype()));
+                          DtypeName<T>() + ", got " + array.dtype());
   }
-  return TypedArray<T>(py::array::ensure(array, py::array::c_style));
+  return TypedArray<T>(array.Contiguous(name));
 }
 
-// The caller's array if one is given, else a new one.
+// The caller's array if one is given, else a new one at that place.
 template <typename T>
-TypedArray<T> Output(const char* name, const std::vector<py::ssize_t>& shape,
+TypedArray<T> Output(const Place& place, const char* name,
+                     const std::vector<py::ssize_t>& shape,
                      const py::object& out) {
-  const py::dtype dtype = DtypeOf<T>::Get();
-  if (out.is_none()) return TypedArray<T>(py::array(dtype, shape));
-  const auto array = py::cast<py::array>(out);
-  const bool fits =
-      array.dtype().equal(dtype) && (array.flags() & py::array::c_style) != 0 &&
-      std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) ==
-          shape;
-  if (!fits || !array.writeable()) {
-    std::string expected;
-    for (const py::ssize_t size : shape) {
-      expected += (expected.empty() ? "" : ", ") + std::to_string(size);
-    }
-    throw py::value_error(std::string("out for ") + name +
-                          " must be a writeable C-contiguous array of dtype " +
-                          DtypeName(dtype) + " and shape [" + expected +
-                          "], got dtype " + DtypeName(array.dtype()) +
-                          " and shape " + ShapeText(array));
+  if (out.is_none())
+    return TypedArray<T>(place.NewArray(DtypeName<T>(), shape));
+  const auto array = py::cast<Array>(out);
+  const bool fits = array.dtype() == DtypeName<T>() && array.is_contiguous() &&
+                    array.sizes() == shape && array.device() == place.device();
+  if (!fits || !array.is_writeable()) {
+    throw py::value_error(
+        std::string("out for ") + name +
+        " must be a writeable C-contiguous array of dtype " + DtypeName<T>() +
+        " and shape " + ShapeText(shape) + " on " + place.name() +
+        ", got dtype " + array.dtype() + " and shape " +
+        ShapeText(array.sizes()) + " on " + PlaceName(array.device()));
   }
   return TypedArray<T>(array);
 }
@@ -239,4 +204,4 @@ inline double InRange(const char* name, double value, double low, double high,
 
 }  // namespace ssdops::python
 
-#endif  // SSDOPS_PYTHON_NUMPY_SUPPORT_H_
+#endif  // SSDOPS_PYTHON_ARRAY_SUPPORT_H_
