@@ -35,7 +35,7 @@ macro(ssdops_find_cuda)
   ssdops_wanted(CUDA want_cuda)
   if(want_cuda AND SSDOPS_CUDA_EMULATOR)
     set(emulator ${PROJECT_SOURCE_DIR}/tests/support/cuda_emulator)
-    add_library(ssdops_cuda_kernels OBJECT)
+    add_library(ssdops_cuda_kernels OBJECT ${emulator}/cuda_emulator.cc)
     target_link_libraries(ssdops_cuda_kernels PUBLIC ssdops_flags)
     target_include_directories(ssdops_cuda_kernels SYSTEM PUBLIC ${emulator})
     target_compile_definitions(ssdops_cuda_kernels
@@ -78,7 +78,7 @@ macro(ssdops_add_cuda_library)
   target_compile_options(
     ssdops_cuda_kernels
     PRIVATE --fmad=false --expt-relaxed-constexpr -Xcompiler=-ffp-contract=off,-Wall
-            -Xptxas=-v $<$<BOOL:${SSDOPS_WERROR}>:-Werror=all-warnings>)
+            $<$<BOOL:${SSDOPS_WERROR}>:-Werror=all-warnings>)
   # The libraries need the headers and the runtime, which stays inside them.
   target_compile_definitions(ssdops_cuda_kernels PUBLIC SSDOPS_WITH_CUDA)
   target_link_libraries(ssdops_cuda_kernels PUBLIC CUDA::cudart_static)

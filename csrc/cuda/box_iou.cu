@@ -76,50 +76,105 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// Of the numbers of all lanes, the same in every lane, in one order.
 template <typename T>
-__device__ T WarpSum(T x) {
-  for (int step = kWarpThreads / 2; step > 0; step /= 2) {
-    x = x + __shfl_xor_sync(0xffffffffu, x, step);
-  }
-  return x;
+__device__ Box<T> Sum(const Box<T>& a, const Box<T>& b) {
+  return {a.ymin + b.ymin, a.xmin + b.xmin, a.ymax + b.ymax, a.xmax + b.xmax};
 }
 
-// One warp sums up the gradient of one box of the side `of_a`, over the boxes
-// of the other side and, if its own side is not batched, the images.
-template <IouKind kind, bool of_a, typename S>
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <typename T>
+__device__ Box<T> BoxOfLane(const Box<T>& box, int lane) {
+  return {__shfl_sync(kAllLanes, box.ymin, lane),
+          __shfl_sync(kAllLanes, box.xmin, lane),
+          __shfl_sync(kAllLanes, box.ymax, lane),
+          __shfl_sync(kAllLanes, box.xmax, lane)};
+}
+
+// The sums below are those of the CPU, addition by addition.
+
+// Lanes that sum up the gradient of one row: by the number of the column modulo
+// this one; then lanes at a distance of 8, 4, 2 and 1 are joined.
+constexpr int kParts = 16;
+
+template <IouKind kind, typename S>
 __global__ void __launch_bounds__(kBlockThreads)
-    PairwiseGradKernel(const S* grad_iou, const S* boxes_a, const S* boxes_b,
-                       BoxIouShape shape, S* grad_boxes) {
+    GradRowsKernel(const S* grad_iou, const S* boxes_a, const S* boxes_b,
+                   BoxIouShape shape, S* grad_boxes_a) {
   using T = ComputeType<S>;
-  const bool batched = of_a ? shape.a_batched : shape.b_batched;
-  const int64_t num_own = of_a ? shape.num_a : shape.num_b;
-  const int64_t num_other = of_a ? shape.num_b : shape.num_a;
-  const int64_t count = (batched ? shape.batch : 1) * num_own;
-  const int64_t images = batched ? 1 : shape.batch;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  for (int64_t box = GlobalThread() / kWarpThreads; box < count;
-       box += GlobalThreads() / kWarpThreads) {
-    const int64_t own = box % num_own;
+  const int64_t num_a = shape.num_a, num_b = shape.num_b;
+  const int64_t rows = (shape.a_batched ? shape.batch : 1) * num_a;
+  const int64_t step = GlobalThreads() / kParts;
+  const int lane = static_cast<int>(threadIdx.x) % kParts;
+  // All lanes of a warp make the same number of steps, for the shuffles.
+  for (int64_t first_row = GlobalThread() / kWarpThreads * 2; first_row < rows;
+       first_row += step) {
+    const int64_t row = first_row + static_cast<int>(threadIdx.x) / kParts % 2;
     Box<T> sum = {T(0), T(0), T(0), T(0)};
-    for (int64_t pair = lane; pair < images * num_other; pair += kWarpThreads) {
-      const int64_t image = batched ? box / num_own : pair / num_other;
-      const int64_t other = pair % num_other;
-      const int64_t i = of_a ? own : other, j = of_a ? other : own;
-      const int64_t row_a = (shape.a_batched ? image : 0) * shape.num_a + i;
-      const int64_t row_b = (shape.b_batched ? image : 0) * shape.num_b + j;
-      const T grad =
-          Widen(grad_iou[(image * shape.num_a + i) * shape.num_b + j]);
-      Box<T> by_a, by_b;
-      IouOfKindGrad<kind>(LoadWideBox(boxes_a + 4 * row_a),
-                          LoadWideBox(boxes_b + 4 * row_b), grad, &by_a, &by_b);
-      const Box<T>& by_own = of_a ? by_a : by_b;
-      sum = {sum.ymin + by_own.ymin, sum.xmin + by_own.xmin,
-             sum.ymax + by_own.ymax, sum.xmax + by_own.xmax};
+    if (row < rows) {
+      const Box<T> a = LoadWideBox(boxes_a + 4 * row);
+      const int64_t first = shape.a_batched ? row / num_a : 0;
+      const int64_t last = shape.a_batched ? first + 1 : shape.batch;
+      const int64_t row_of_image = shape.a_batched ? row % num_a : row;
+      for (int64_t image = first; image < last; ++image) {
+        const S* image_b = boxes_b + (shape.b_batched ? 4 * image * num_b : 0);
+        const S* grads = grad_iou + (image * num_a + row_of_image) * num_b;
+        for (int64_t j = lane; j < num_b; j += kParts) {
+          Box<T> by_a, by_b;
+          IouOfKindGrad<kind>(a, LoadWideBox(image_b + 4 * j), Widen(grads[j]),
+                              &by_a, &by_b);
+          sum = Sum(sum, by_a);
+        }
+      }
     }
-    sum = {WarpSum(sum.ymin), WarpSum(sum.xmin), WarpSum(sum.ymax),
-           WarpSum(sum.xmax)};
-    if (lane == 0) StoreBox(sum, grad_boxes + 4 * box);
+    for (int distance = kParts / 2; distance > 0; distance /= 2) {
+      sum =
+          Sum(sum, BoxOfLane(sum, static_cast<int>(threadIdx.x) % kWarpThreads ^
+                                      distance));
+    }
+    if (row < rows && lane == 0) StoreBox<S>(sum, grad_boxes_a + 4 * row);
+  }
+}
+
+// Rows whose gradients are added up before they go to the sum of a column.
+constexpr int kRowsOfPartialSum = 64;
+
+// A warp per column; every lane adds up some rows.
+template <IouKind kind, typename S>
+__global__ void __launch_bounds__(kBlockThreads)
+    GradColumnsKernel(const S* grad_iou, const S* boxes_a, const S* boxes_b,
+                      BoxIouShape shape, S* grad_boxes_b) {
+  using T = ComputeType<S>;
+  const int64_t num_a = shape.num_a, num_b = shape.num_b;
+  const int64_t columns = (shape.b_batched ? shape.batch : 1) * num_b;
+  const int64_t partials = CeilDivide(num_a, kRowsOfPartialSum);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  for (int64_t column = GlobalThread() / kWarpThreads; column < columns;
+       column += GlobalThreads() / kWarpThreads) {
+    const Box<T> b = LoadWideBox(boxes_b + 4 * column);
+    const int64_t first = shape.b_batched ? column / num_b : 0;
+    const int64_t last = shape.b_batched ? first + 1 : shape.batch;
+    const int64_t j = column % num_b;
+    Box<T> sum = {T(0), T(0), T(0), T(0)};
+    for (int64_t image = first; image < last; ++image) {
+      const S* image_a = boxes_a + (shape.a_batched ? 4 * image * num_a : 0);
+      const S* grads = grad_iou + image * num_a * num_b + j;
+      for (int64_t group = 0; group < partials; group += kWarpThreads) {
+        const int64_t begin = (group + lane) * kRowsOfPartialSum;
+        const int64_t end = begin + kRowsOfPartialSum;
+        Box<T> partial = {T(0), T(0), T(0), T(0)};
+        for (int64_t i = begin; i < end && i < num_a; ++i) {
+          Box<T> by_a, by_b;
+          IouOfKindGrad<kind>(LoadWideBox(image_a + 4 * i), b,
+                              Widen(grads[i * num_b]), &by_a, &by_b);
+          partial = Sum(partial, by_b);
+        }
+        for (int k = 0; k < kWarpThreads && group + k < partials; ++k) {
+          sum = Sum(sum, BoxOfLane(partial, k));
+        }
+      }
+    }
+    if (lane == 0) StoreBox<S>(sum, grad_boxes_b + 4 * column);
   }
 }
 
@@ -133,8 +188,8 @@ __global__ void __launch_bounds__(kBlockThreads)
     IouOfKindGrad<kind>(LoadWideBox(boxes_a + 4 * i),
                         LoadWideBox(boxes_b + 4 * i), Widen(grad_iou[i]), &by_a,
                         &by_b);
-    StoreBox(by_a, grad_boxes_a + 4 * i);
-    StoreBox(by_b, grad_boxes_b + 4 * i);
+    StoreBox<S>(by_a, grad_boxes_a + 4 * i);
+    StoreBox<S>(by_b, grad_boxes_b + 4 * i);
   }
 }
 
@@ -190,16 +245,16 @@ template <typename S>
 struct PairwiseGrad {
   template <IouKind kind>
   cudaError_t Run() const {
-    constexpr int kWarps = kBlockThreads / kWarpThreads;
-    const int64_t count_a = (shape.a_batched ? shape.batch : 1) * shape.num_a;
-    const int64_t count_b = (shape.b_batched ? shape.batch : 1) * shape.num_b;
+    const int64_t rows = (shape.a_batched ? shape.batch : 1) * shape.num_a;
+    const int64_t columns = (shape.b_batched ? shape.batch : 1) * shape.num_b;
     const cudaError_t status = LaunchKernel(
-        PairwiseGradKernel<kind, true, S>, BlocksFor(count_a, kWarps),
+        GradRowsKernel<kind, S>, BlocksFor(rows, kBlockThreads / kParts),
         kBlockThreads, stream, grad_iou, boxes_a, boxes_b, shape, grad_boxes_a);
     if (status != cudaSuccess) return status;
-    return LaunchKernel(PairwiseGradKernel<kind, false, S>,
-                        BlocksFor(count_b, kWarps), kBlockThreads, stream,
-                        grad_iou, boxes_a, boxes_b, shape, grad_boxes_b);
+    return LaunchKernel(GradColumnsKernel<kind, S>,
+                        BlocksFor(columns, kBlockThreads / kWarpThreads),
+                        kBlockThreads, stream, grad_iou, boxes_a, boxes_b,
+                        shape, grad_boxes_b);
   }
   const S *grad_iou, *boxes_a, *boxes_b;
   BoxIouShape shape;

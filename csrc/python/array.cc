@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "array.h"
 
+#include <pybind11/stl.h>
+
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -221,7 +223,9 @@ Array Array::OnDevice(const py::object& object) {
   const py::object stream = interface.attr("get")("stream", py::none());
   if (!stream.is_none()) array.stream_ = py::cast<intptr_t>(stream);
   if (array.data_ == nullptr) {
-    // Without elements there may be no memory.
+    if (array.size() > 0) {
+      throw py::value_error("an array with __cuda_array_interface__ is null");
+    }
     ThrowIfCudaFailed(cudaGetDevice(&array.device_));
     return array;
   }
@@ -299,6 +303,7 @@ void BindDevice(py::module_& module) {
       "set_emulator_order",
       [](const std::string& order) { cuda_emulator::SetOrder(order); },
       py::arg("order"));
+  module.def("emulator_launches", &cuda_emulator::Launches);
 #else
   module.def("cuda_is_emulated", [] { return false; });
 #endif

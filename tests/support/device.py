@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from support.bits import assert_equal_bits
+from support.bits import assert_equal_bits, assert_within
 from support.requirements import absent
 
 Array = npt.NDArray[Any]
@@ -35,6 +35,25 @@ def require_device() -> None:
     """Skip the running test without a GPU, real or emulated."""
     if not have_device():
         absent("ssdops._native has no GPU to run on", "SSDOPS_REQUIRE_DEVICE")
+
+
+def on_device(value: Any) -> Any:
+    """A copy on the GPU of what is an array; everything else as it is."""
+    from ssdops import _native
+
+    return _native.DeviceArray(value) if isinstance(value, np.ndarray) else value
+
+
+def equal_up_to_libm(actual: Any, expected: Any, what: str) -> None:
+    """Assert equal bits; of float64 on a real GPU, up to its own exp, log and atan."""
+    from ssdops import _native
+
+    expected = np.asarray(expected)
+    if expected.dtype == np.float64 and not _native.cuda_is_emulated():
+        finite = np.nan_to_num(np.abs(expected), posinf=0.0)
+        assert_within(actual, expected, 1e-12 * finite + 1e-300, what)
+    else:
+        assert_equal_bits(actual, expected, what)
 
 
 def run_on_device(
@@ -61,16 +80,16 @@ def run_on_device(
 
     if not have_device():
         return
-    on_device = [_native.DeviceArray(array) for array in inputs]
+    arrays = [on_device(array) for array in inputs]
+    keywords = {name: on_device(value) for name, value in options.items()}
     first: list[Array] = []
     for poison, order in zip(POISONS, EMULATOR_ORDERS, strict=True):
         if _native.cuda_is_emulated():
             _native.set_emulator_order(order)
-        keywords = dict(options)
         if first:
             outs = tuple(_native.DeviceArray(_poisoned(r, poison)) for r in expected)
             keywords["out"] = outs if len(expected) > 1 else outs[0]
-        returned = function(*on_device, **keywords)
+        returned = function(*arrays, **keywords)
         several = isinstance(returned, tuple)
         results = [r.numpy() for r in (returned if several else (returned,))]
         if not first:
@@ -79,7 +98,7 @@ def run_on_device(
             assert_equal_bits(again, result, f"result {index} of the GPU, run again")
     for index, (result, wanted) in enumerate(zip(first, expected, strict=True)):
         compare(result, wanted, f"result {index} of the GPU")
-    for array, copy in zip(on_device, inputs, strict=True):
+    for array, copy in zip(arrays, inputs, strict=True):
         assert_equal_bits(array.numpy(), copy, "an input of the GPU")
 
 
