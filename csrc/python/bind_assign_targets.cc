@@ -4,7 +4,7 @@
 #include "bind_box_coding.h"
 #include "bind_matching.h"
 #include "bindings.h"
-#include "ssdops/assign_targets.h"
+#include "ssdops/assign_targets_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -40,7 +40,16 @@ py::tuple Call(const Array& anchors, const Array& gt_boxes,
     const TargetOutputs<T> targets = {
         classes.mutable_data(), offsets.mutable_data(),
         matched_gt.mutable_data(), matched_iou.mutable_data()};
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(
+          LaunchAssignTargetsWorkspaceBytes<T>(shape),
+          [&](void* workspace, cudaStream_t device_stream) {
+            return LaunchAssignTargets(anchor_data.data(), box_data.data(),
+                                       label_data.data(), scale.data(), shape,
+                                       options, targets, workspace,
+                                       device_stream);
+          }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(
           AssignTargetsWorkspaceBytes<T>(shape, parallel_for.num_workers()));

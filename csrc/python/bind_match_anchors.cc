@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bind_matching.h"
 #include "bindings.h"
+#include "ssdops/match_anchors_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -28,7 +29,15 @@ py::tuple Call(const Array& anchors, const Array& gt_boxes,
         Output<T>(place, "matched_iou", sizes, OutputElement(out, 1, 2));
     int32_t* gt_out = matched_gt.mutable_data();
     T* iou_out = matched_iou.mutable_data();
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(
+          LaunchMatchAnchorsWorkspaceBytes<T>(shape),
+          [&](void* workspace, cudaStream_t device_stream) {
+            return LaunchMatchAnchors(anchor_data.data(), box_data.data(),
+                                      label_data.data(), shape, options, gt_out,
+                                      iou_out, workspace, device_stream);
+          }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(
           MatchAnchorsWorkspaceBytes<T>(shape, parallel_for.num_workers()));

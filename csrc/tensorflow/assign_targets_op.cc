@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "box_coding_op.h"
 #include "matching_op.h"
-#include "ssdops/assign_targets.h"
+#include "ssdops/assign_targets_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -47,8 +46,10 @@ REGISTER_OP("Ssdops>AssignTargets")
         "What every anchor shall predict; see "
         "csrc/include/ssdops/assign_targets.h.");
 
-template <typename T>
+template <typename Device>
 class AssignTargetsOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit AssignTargetsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ReadMatchingAttributes(ctx, &options_));
@@ -72,31 +73,45 @@ class AssignTargetsOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(3, per_anchor, &matched_iou));
     if (classes->NumElements() == 0) return;
 
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(ctx,
-                   AllocateWorkspace(ctx,
-                                     AssignTargetsWorkspaceBytes<Storage<T>>(
-                                         shape, parallel_for.num_workers()),
-                                     &buffer, &workspace));
-    AssignTargets(Data<T>(ctx->input(0)), Data<T>(ctx->input(1)),
-                  ctx->input(2).flat<int32_t>().data(), variances, shape,
-                  options,
-                  TargetOutputs<Storage<T>>{
-                      classes->flat<int32_t>().data(), Data<T>(offsets),
-                      matched_gt->flat<int32_t>().data(), Data<T>(matched_iou)},
-                  workspace, parallel_for);
+    using S = Storage<T>;
+    const S* anchors = Data<T>(ctx->input(0));
+    const S* boxes = Data<T>(ctx->input(1));
+    const int32_t* labels = ctx->input(2).flat<int32_t>().data();
+    const TargetOutputs<S> targets = {
+        classes->flat<int32_t>().data(), Data<T>(offsets),
+        matched_gt->flat<int32_t>().data(), Data<T>(matched_iou)};
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, LaunchAssignTargetsWorkspaceBytes<S>(shape),
+                           [&](void* workspace, cudaStream_t stream) {
+                             return LaunchAssignTargets(
+                                 anchors, boxes, labels, variances, shape,
+                                 options, targets, workspace, stream);
+                           })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(ctx,
+                     AllocateWorkspace(ctx,
+                                       AssignTargetsWorkspaceBytes<S>(
+                                           shape, parallel_for.num_workers()),
+                                       &buffer, &workspace));
+      AssignTargets(anchors, boxes, labels, variances, shape, options, targets,
+                    workspace, parallel_for);
+    }
   }
 
  private:
   MatchAnchorsOptions options_ = {};
 };
 
-#define SSDOPS_REGISTER(T)                                                    \
-  REGISTER_KERNEL_BUILDER(                                                    \
-      Name("Ssdops>AssignTargets").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      AssignTargetsOp<T>);
+#define SSDOPS_REGISTER(T)                                            \
+  SSDOPS_REGISTER_KERNELS("Ssdops>AssignTargets", AssignTargetsOp, T, \
+                          .HostMemory("iou_threshold")                \
+                              .HostMemory("negative_threshold")       \
+                              .HostMemory("ignore_threshold")         \
+                              .HostMemory("variances"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

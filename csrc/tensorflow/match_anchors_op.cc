@@ -5,7 +5,6 @@
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -39,8 +38,10 @@ REGISTER_OP("Ssdops>MatchAnchors")
         "Ground truth of every anchor; see "
         "csrc/include/ssdops/match_anchors.h.");
 
-template <typename T>
+template <typename Device>
 class MatchAnchorsOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit MatchAnchorsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ReadMatchingAttributes(ctx, &options_));
@@ -61,28 +62,42 @@ class MatchAnchorsOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, output_shape, &matched_iou));
     if (matched_gt->NumElements() == 0) return;
 
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(ctx,
-                   AllocateWorkspace(ctx,
-                                     MatchAnchorsWorkspaceBytes<Storage<T>>(
-                                         shape, parallel_for.num_workers()),
-                                     &buffer, &workspace));
-    MatchAnchors(Data<T>(anchors), Data<T>(gt_boxes),
-                 gt_labels.flat<int32_t>().data(), shape, options,
-                 matched_gt->flat<int32_t>().data(), Data<T>(matched_iou),
-                 workspace, parallel_for);
+    using S = Storage<T>;
+    const S* boxes = Data<T>(gt_boxes);
+    const int32_t* labels = gt_labels.flat<int32_t>().data();
+    int32_t* rows = matched_gt->flat<int32_t>().data();
+    S* ious = Data<T>(matched_iou);
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, LaunchMatchAnchorsWorkspaceBytes<S>(shape),
+                           [&](void* workspace, cudaStream_t stream) {
+                             return LaunchMatchAnchors(
+                                 Data<T>(anchors), boxes, labels, shape,
+                                 options, rows, ious, workspace, stream);
+                           })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(ctx,
+                     AllocateWorkspace(ctx,
+                                       MatchAnchorsWorkspaceBytes<S>(
+                                           shape, parallel_for.num_workers()),
+                                       &buffer, &workspace));
+      MatchAnchors(Data<T>(anchors), boxes, labels, shape, options, rows, ious,
+                   workspace, parallel_for);
+    }
   }
 
  private:
   MatchAnchorsOptions options_ = {};
 };
 
-#define SSDOPS_REGISTER(T)                                                   \
-  REGISTER_KERNEL_BUILDER(                                                   \
-      Name("Ssdops>MatchAnchors").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      MatchAnchorsOp<T>);
+#define SSDOPS_REGISTER(T)                                          \
+  SSDOPS_REGISTER_KERNELS("Ssdops>MatchAnchors", MatchAnchorsOp, T, \
+                          .HostMemory("iou_threshold")              \
+                              .HostMemory("negative_threshold")     \
+                              .HostMemory("ignore_threshold"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

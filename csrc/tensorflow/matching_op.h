@@ -6,7 +6,7 @@
 // attributes: anchors, gt_boxes, gt_labels and three thresholds.
 
 #include "op_support.h"
-#include "ssdops/match_anchors.h"
+#include "ssdops/match_anchors_cuda.h"
 
 namespace ssdops {
 
