@@ -247,6 +247,18 @@ Array Place::NewArray(const char* dtype,
       py::cast(std::make_unique<DeviceArray>(dtype, shape, device_, stream_)));
 }
 
+Array Place::CopyOf(const void* host, const char* dtype,
+                    const std::vector<py::ssize_t>& shape) const {
+  Array copy = NewArray(dtype, shape);
+  const CurrentDevice current(device_);
+  const int64_t item_size =
+      py::cast<int64_t>(DtypeNamed(dtype).attr("itemsize"));
+  ThrowIfCudaFailed(cudaMemcpyAsync(
+      copy.mutable_data(), host, static_cast<size_t>(copy.size() * item_size),
+      cudaMemcpyHostToDevice, stream_));
+  return copy;
+}
+
 // What another stream has begun to write is waited for by this one.
 void Place::WaitFor(intptr_t other) const {
   constexpr intptr_t kDefault = 1, kPerThread = 2;

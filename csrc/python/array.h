@@ -106,6 +106,10 @@ class Place {
                  const std::vector<py::ssize_t>& shape) const;
 
 #ifdef SSDOPS_WITH_CUDA
+  // A copy of host memory on the GPU.
+  Array CopyOf(const void* host, const char* dtype,
+               const std::vector<py::ssize_t>& shape) const;
+
   // Calls launch(workspace, stream) on the GPU, with the interpreter free;
   // throws what it returns.
   template <typename Function>

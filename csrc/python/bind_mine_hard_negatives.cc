@@ -3,7 +3,7 @@
 
 #include "array_support.h"
 #include "bindings.h"
-#include "ssdops/mine_hard_negatives.h"
+#include "ssdops/mine_hard_negatives_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -27,7 +27,13 @@ Array Call(const Array& losses, const Array& target_classes,
     auto mined =
         Output<bool>(place, "mined", {shape.batch, shape.num_anchors}, out);
     bool* data = mined.mutable_data();
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(0, [&](void*, cudaStream_t device_stream) {
+        return LaunchMineHardNegatives(loss_data.data(), class_data.data(),
+                                       shape, negative_ratio, data,
+                                       device_stream);
+      }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(MineHardNegativesWorkspaceBytes<S>(
           shape, parallel_for.num_workers()));

@@ -6,7 +6,7 @@
 
 #include "bind_box_coding.h"
 #include "bindings.h"
-#include "ssdops/multibox_loss.h"
+#include "ssdops/multibox_loss_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -51,6 +51,38 @@ MultiboxLossShape CheckArrays(const Arguments& arrays,
   return shape;
 }
 
+#ifdef SSDOPS_WITH_CUDA
+// On the GPU, where they may be already.
+template <typename T>
+TypedArray<T> GradLosses(const Place& place, const py::object& grad_losses) {
+  if (py::hasattr(grad_losses, "__cuda_array_interface__")) {
+    const Array array = Array::OnDevice(grad_losses);
+    if (!HasShape(array, {3})) ThrowShape("grad_losses", "[3]", array);
+    return Input<T>("grad_losses", array);
+  }
+  const auto host = py::cast<std::array<T, 3>>(grad_losses);
+  return TypedArray<T>(place.CopyOf(host.data(), DtypeName<T>(), {3}));
+}
+
+template <typename S>
+void LaunchBoth(const Place& place, const MultiboxLossInput<S>& input,
+                const MultiboxLossShape& shape,
+                const MultiboxLossOptions& options,
+                const ComputeType<S>* grad_losses,
+                const MultiboxLossOutput<ComputeType<S>>& output, S* by_logits,
+                S* by_offsets) {
+  place.Launch(LaunchMultiboxLossWorkspaceBytes<S>(shape),
+               [&](void* workspace, cudaStream_t stream) {
+                 const cudaError_t status = LaunchMultiboxLoss(
+                     input, shape, options, output, workspace, stream);
+                 if (status != cudaSuccess) return status;
+                 return LaunchMultiboxLossGrad(
+                     input, shape, options, grad_losses, output.num_positives,
+                     output.mined, by_logits, by_offsets, stream);
+               });
+}
+#endif
+
 py::tuple Call(const Array& logits, const Array& offsets,
                const Array& target_classes, const Array& target_offsets,
                const py::object& anchors, const Variances& variances,
@@ -58,7 +90,7 @@ py::tuple Call(const Array& logits, const Array& offsets,
                const std::string& confidence_loss,
                const std::string& localization_loss,
                std::optional<double> normalizer, double focal_alpha,
-               double focal_gamma, const std::array<double, 3>& grad_losses,
+               double focal_gamma, const py::object& grad_losses,
                const py::object& out, int num_threads, intptr_t stream) {
   constexpr double kMax = std::numeric_limits<double>::max();
   MultiboxLossOptions options = {};
@@ -112,9 +144,16 @@ py::tuple Call(const Array& logits, const Array& offsets,
     bool* chosen = mined.mutable_data();
     S* by_logits = grad_logits.mutable_data();
     S* by_offsets = grad_offsets.mutable_data();
-    const T grads[3] = {static_cast<T>(grad_losses[0]),
-                        static_cast<T>(grad_losses[1]),
-                        static_cast<T>(grad_losses[2])};
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(
+          LaunchBoth(place, input, shape, options,
+                     GradLosses<T>(place, grad_losses).data(),
+                     {scalars, scalars + 1, scalars + 2, scalars + 3, chosen},
+                     by_logits, by_offsets));
+      return py::make_tuple(losses.object(), mined.object(),
+                            grad_logits.object(), grad_offsets.object());
+    }
+    const auto grads = py::cast<std::array<T, 3>>(grad_losses);
     bool valid = false;
     {
       py::gil_scoped_release release;
@@ -124,8 +163,8 @@ py::tuple Call(const Array& logits, const Array& offsets,
           input, shape, options,
           {scalars, scalars + 1, scalars + 2, scalars + 3, chosen},
           workspace.data(), parallel_for);
-      MultiboxLossGrad<S>(input, shape, options, grads, scalars[3], chosen,
-                          by_logits, by_offsets, parallel_for);
+      MultiboxLossGrad<S>(input, shape, options, grads.data(), scalars[3],
+                          chosen, by_logits, by_offsets, parallel_for);
     }
     if (!valid) {
       throw py::value_error("target_classes must be below the " +
@@ -149,7 +188,7 @@ void BindMultiboxLoss(py::module_& module) {
              py::arg("localization_loss") = "smooth_l1",
              py::arg("normalizer") = py::none(), py::arg("focal_alpha") = 0.25,
              py::arg("focal_gamma") = 2.0,
-             py::arg("grad_losses") = std::array<double, 3>{1, 0, 0},
+             py::arg("grad_losses") = py::make_tuple(1.0, 0.0, 0.0),
              py::arg("out") = py::none(), py::arg("num_threads") = 1,
              py::arg("stream") = 0);
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_support.h"
-#include "ssdops/mine_hard_negatives.h"
+#include "ssdops/mine_hard_negatives_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -33,8 +32,10 @@ REGISTER_OP("Ssdops>MineHardNegatives")
         "The negatives with the largest losses; see "
         "csrc/include/ssdops/mine_hard_negatives.h.");
 
-template <typename T>
+template <typename Device>
 class MineHardNegativesOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit MineHardNegativesOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -57,25 +58,32 @@ class MineHardNegativesOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, losses.shape(), &mined));
     if (mined->NumElements() == 0) return;
 
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(
-        ctx, AllocateWorkspace(ctx,
-                               MineHardNegativesWorkspaceBytes<Storage<T>>(
-                                   shape, parallel_for.num_workers()),
-                               &buffer, &workspace));
-    MineHardNegatives(Data<T>(losses), target_classes.flat<int32_t>().data(),
-                      shape, negative_ratio, mined->flat<bool>().data(),
-                      workspace, parallel_for);
+    const int32_t* classes = target_classes.flat<int32_t>().data();
+    bool* out = mined->flat<bool>().data();
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchMineHardNegatives(Data<T>(losses), classes, shape,
+                                           negative_ratio, out, stream);
+          })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(
+          ctx, AllocateWorkspace(ctx,
+                                 MineHardNegativesWorkspaceBytes<Storage<T>>(
+                                     shape, parallel_for.num_workers()),
+                                 &buffer, &workspace));
+      MineHardNegatives(Data<T>(losses), classes, shape, negative_ratio, out,
+                        workspace, parallel_for);
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                 \
-  REGISTER_KERNEL_BUILDER(Name("Ssdops>MineHardNegatives") \
-                              .Device(DEVICE_CPU)          \
-                              .TypeConstraint<T>("T"),     \
-                          MineHardNegativesOp<T>);
+#define SSDOPS_REGISTER(T)                                                    \
+  SSDOPS_REGISTER_KERNELS("Ssdops>MineHardNegatives", MineHardNegativesOp, T, \
+                          .HostMemory("negative_ratio"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

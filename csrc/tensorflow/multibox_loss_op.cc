@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_support.h"
-#include "ssdops/multibox_loss.h"
+#include "ssdops/multibox_loss_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -180,8 +179,10 @@ class LossOp : public OpKernel {
   MultiboxLossOptions options_ = {};
 };
 
-template <typename T>
-class MultiboxLossOp : public LossOp<T> {
+template <typename Device>
+class MultiboxLossOp : public LossOp<typename Device::Type> {
+  using T = typename Device::Type;
+
  public:
   using LossOp<T>::LossOp;
 
@@ -198,29 +199,41 @@ class MultiboxLossOp : public LossOp<T> {
     Tensor* mined = nullptr;
     OP_REQUIRES_OK(
         ctx, ctx->allocate_output(4, {shape.batch, shape.num_anchors}, &mined));
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(ctx,
-                   AllocateWorkspace(ctx,
-                                     MultiboxLossWorkspaceBytes<Storage<T>>(
-                                         shape, parallel_for.num_workers()),
-                                     &buffer, &workspace));
     const MultiboxLossOutput<Compute> output = {
         scalars[0]->flat<Compute>().data(), scalars[1]->flat<Compute>().data(),
         scalars[2]->flat<Compute>().data(), scalars[3]->flat<Compute>().data(),
         mined->flat<bool>().data()};
-    OP_REQUIRES(
-        ctx,
-        MultiboxLoss(input, shape, options, output, workspace, parallel_for),
-        absl::InvalidArgumentError(
-            absl::StrCat("target_classes must be below the ", shape.num_classes,
-                         " classes of the logits, and one is not")));
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx,
+          LaunchOnGpu(ctx, LaunchMultiboxLossWorkspaceBytes<Storage<T>>(shape),
+                      [&](void* workspace, cudaStream_t stream) {
+                        return LaunchMultiboxLoss(input, shape, options, output,
+                                                  workspace, stream);
+                      })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(ctx,
+                     AllocateWorkspace(ctx,
+                                       MultiboxLossWorkspaceBytes<Storage<T>>(
+                                           shape, parallel_for.num_workers()),
+                                       &buffer, &workspace));
+      OP_REQUIRES(
+          ctx,
+          MultiboxLoss(input, shape, options, output, workspace, parallel_for),
+          absl::InvalidArgumentError(absl::StrCat(
+              "target_classes must be below the ", shape.num_classes,
+              " classes of the logits, and one is not")));
+    }
   }
 };
 
-template <typename T>
-class MultiboxLossGradOp : public LossOp<T> {
+template <typename Device>
+class MultiboxLossGradOp : public LossOp<typename Device::Type> {
+  using T = typename Device::Type;
+
  public:
   using LossOp<T>::LossOp;
 
@@ -245,28 +258,42 @@ class MultiboxLossGradOp : public LossOp<T> {
                                              &grad_logits));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, ctx->input(kOffsets).shape(),
                                              &grad_offsets));
-    MultiboxLossGrad(input, shape, options, grad_losses.flat<Compute>().data(),
-                     num_positives.scalar<Compute>()(),
-                     mined.flat<bool>().data(), Data<T>(grad_logits),
-                     Data<T>(grad_offsets), TfParallelFor(ctx));
+    const Compute* grads = grad_losses.flat<Compute>().data();
+    const Compute* positives = num_positives.flat<Compute>().data();
+    const bool* chosen = mined.flat<bool>().data();
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, 0, [&](void*, cudaStream_t stream) {
+            return LaunchMultiboxLossGrad(
+                input, shape, options, grads, positives, chosen,
+                Data<T>(grad_logits), Data<T>(grad_offsets), stream);
+          })));
+    } else {
+      MultiboxLossGrad(input, shape, options, grads, *positives, chosen,
+                       Data<T>(grad_logits), Data<T>(grad_offsets),
+                       TfParallelFor(ctx));
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T)                                      \
-  REGISTER_KERNEL_BUILDER(                                      \
-      Name("Ssdops>MultiboxLoss")                               \
-          .Device(DEVICE_CPU)                                   \
-          .TypeConstraint<T>("T")                               \
-          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"), \
-      MultiboxLossOp<T>);                                       \
-  REGISTER_KERNEL_BUILDER(                                      \
-      Name("Ssdops>MultiboxLossGrad")                           \
-          .Device(DEVICE_CPU)                                   \
-          .TypeConstraint<T>("T")                               \
-          .TypeConstraint<ComputeType<Storage<T>>>("Tcompute"), \
-      MultiboxLossGradOp<T>);
+// What the op kernels read themselves.
+#define SSDOPS_LOSS_CONSTRAINTS(T)                     \
+  .TypeConstraint<ComputeType<Storage<T>>>("Tcompute") \
+      .HostMemory("variances")                         \
+      .HostMemory("negative_ratio")                    \
+      .HostMemory("localization_weight")               \
+      .HostMemory("normalizer")                        \
+      .HostMemory("focal_alpha")                       \
+      .HostMemory("focal_gamma")
+
+#define SSDOPS_REGISTER(T)                                                  \
+  SSDOPS_REGISTER_KERNELS("Ssdops>MultiboxLoss", MultiboxLossOp, T,         \
+                          SSDOPS_LOSS_CONSTRAINTS(T))                       \
+  SSDOPS_REGISTER_KERNELS("Ssdops>MultiboxLossGrad", MultiboxLossGradOp, T, \
+                          SSDOPS_LOSS_CONSTRAINTS(T))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
+#undef SSDOPS_LOSS_CONSTRAINTS
 
 }  // namespace
 }  // namespace ssdops

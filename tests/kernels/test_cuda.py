@@ -71,6 +71,37 @@ def test_the_number_of_launches_is_fixed(native: ModuleType, name: str) -> None:
     assert max(counts) <= 6
 
 
+@pytest.mark.parametrize("confidence", ["softmax", "sigmoid", "sigmoid_focal"])
+def test_classes_that_do_not_exist_give_nan(
+    native: ModuleType, confidence: str
+) -> None:
+    """Nobody waits for the GPU, so that no error can be raised."""
+    logits, offsets, classes, targets = make("multibox_loss").inputs
+    classes[1, 7] = logits.shape[2]
+    options = {"confidence_loss": confidence}
+    inputs = (logits, offsets, classes, targets)
+    losses, _, by_logits, _ = run(native, "multibox_loss", inputs, options)
+    assert np.isnan(losses[:3]).all()
+    assert np.isnan(by_logits[1, 7]).all()
+    by_logits[1, 7] = 0
+    assert np.isfinite(by_logits).all()
+
+
+def test_gradients_of_the_losses_may_be_on_the_gpu(native: ModuleType) -> None:
+    inputs = make("multibox_loss").inputs
+    given = np.array([0.5, 2, 3], np.float32)
+    expected = run(native, "multibox_loss", inputs, {"grad_losses": tuple(given)})
+    options = {"grad_losses": on_device(given)}
+    for part, wanted in zip(
+        run(native, "multibox_loss", inputs, options), expected, strict=True
+    ):
+        assert_equal_bits(part, wanted)
+    options = {"grad_losses": on_device(given[:2])}
+    there = [on_device(array) for array in inputs]
+    message = "grad_losses must have shape [3], got [2]"
+    expect_error(native.multibox_loss, *there, message=message, **options)
+
+
 def test_arrays_go_there_and_back(native: ModuleType) -> None:
     for dtype in (*DTYPES, np.int32, np.bool_):
         for shape in ((), (0, 4), (3,), (2, 3, 4)):
@@ -165,17 +196,21 @@ def test_calls_are_captured_in_a_graph(native: ModuleType, name: str) -> None:
     if native.cuda_is_emulated() or not torch.cuda.is_available():
         pytest.skip("graphs need a GPU")
     call = make(name)
+    options = dict(call.options)
+    if name == "multibox_loss":
+        # From host memory they would have to be copied.
+        options["grad_losses"] = on_device(np.array([1, 0, 0], np.float32))
     function = getattr(native, CALLS[name][0])
     inputs = [torch.from_numpy(array).cuda() for array in call.inputs]
     stream = torch.cuda.Stream()
-    first = function(*inputs, **call.options)
+    first = function(*inputs, **options)
     expected = first if isinstance(first, tuple) else (first,)
     expected = [part.numpy() for part in expected]
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph, stream=stream):
         address = torch.cuda.current_stream().cuda_stream
-        function(*inputs, **call.options, out=first, stream=address)
+        function(*inputs, **options, out=first, stream=address)
     graph.replay()
     torch.cuda.synchronize()
     again = first if isinstance(first, tuple) else (first,)
