@@ -85,7 +85,14 @@ function(ssdops_add_kernel stem)
       target_sources(ssdops_simd_${isa} PRIVATE cpu/${stem}_simd.cc)
     endforeach()
   endif()
-  if(op_CUDA AND TARGET ssdops_cuda_kernels)
+  if(op_CUDA)
+    ssdops_add_cuda(${stem})
+  endif()
+endfunction()
+
+# ssdops_add_cuda(<stem>): the CUDA kernels alone.
+function(ssdops_add_cuda stem)
+  if(TARGET ssdops_cuda_kernels)
     target_sources(ssdops_cuda_kernels PRIVATE cuda/${stem}.cu)
     if(SSDOPS_CUDA_EMULATOR)
       set_source_files_properties(cuda/${stem}.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS

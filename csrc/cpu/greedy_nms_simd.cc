@@ -3,7 +3,7 @@
 
 #include "simd.h"
 #include "simd_math.h"
-#include "ssdops/box_coding.h"
+#include "ssdops/candidate_box.h"
 #include "ssdops/iou_kinds.h"
 
 namespace ssdops {
@@ -18,14 +18,6 @@ constexpr int kParts = kGroup / kLanes<T>;
 
 constexpr int64_t RoundUp(int64_t count) {
   return (count + kGroup - 1) / kGroup * kGroup;
-}
-
-template <typename T>
-SSDOPS_INLINE T Sigmoid(T x) {
-  // exp of numbers below 0 only: it cannot overflow.
-  if (x >= 0) return T(1) / (T(1) + Exp(-x));
-  const T e = Exp(x);
-  return e / (T(1) + e);
 }
 
 // The sum of sixteen numbers in the order of the contract.
@@ -222,31 +214,12 @@ SSDOPS_INLINE int64_t ScanSoftmax(CandidateScan<S>* scan, int64_t begin,
   return end;
 }
 
-// To [0, 1]; NaN goes through.
-template <typename T>
-SSDOPS_INLINE T Clip(T x) {
-  return x > T(1) ? T(1) : (x < T(0) ? T(0) : x);
-}
-
 template <typename S, typename T>
 SSDOPS_INLINE Box<T> CandidateBox(const Suppression<S>& state, int64_t anchor) {
   const S* from = state.boxes + 4 * anchor;
   if (state.anchors == nullptr) return LoadWideBox(from);
-  const Box<T> a = LoadWideBox(state.anchors + 4 * anchor);
-  const Extent<T> y =
-      DecodeExtent(Widen(from[0]), Widen(from[2]), MakeExtent(a.ymin, a.ymax),
-                   state.variances[0], state.variances[2]);
-  const Extent<T> x =
-      DecodeExtent(Widen(from[1]), Widen(from[3]), MakeExtent(a.xmin, a.xmax),
-                   state.variances[1], state.variances[3]);
-  Box<T> box = {Saturate(y.centre - y.size * T(0.5)),
-                Saturate(x.centre - x.size * T(0.5)),
-                Saturate(y.centre + y.size * T(0.5)),
-                Saturate(x.centre + x.size * T(0.5))};
-  if (state.clip) {
-    box = {Clip(box.ymin), Clip(box.xmin), Clip(box.ymax), Clip(box.xmax)};
-  }
-  return box;
+  return DecodeCandidate(from, LoadWideBox(state.anchors + 4 * anchor),
+                         state.variances, state.clip);
 }
 
 // Whether a kept box of the block overlaps too much.

@@ -87,10 +87,11 @@ __device__ Key BlockSelect(int64_t count, int64_t wanted, const KeyAt& key_at,
   }
 }
 
-// Brings keys in shared memory into descending order; `size` is a power of two.
-// Called by all threads of a block; ends with a barrier.
+// Brings keys in shared memory into descending order, and the number beside
+// each; `size` is a power of two. Called by all threads of a block; begins and
+// ends with a barrier.
 template <typename Key>
-__device__ void BlockSortDescending(Key* keys, int size) {
+__device__ void BlockSortDescending(Key* keys, uint32_t* numbers, int size) {
   const int threads = static_cast<int>(blockDim.x);
   for (int run = 2; run <= size; run *= 2) {
     for (int step = run / 2; step > 0; step /= 2) {
@@ -100,15 +101,95 @@ __device__ void BlockSortDescending(Key* keys, int size) {
         const int high = low + step;
         const bool descending = (low & run) == 0;
         const Key a = keys[low], b = keys[high];
-        if ((a < b) == descending) {
-          keys[low] = b;
-          keys[high] = a;
-        }
+        if ((a < b) != descending) continue;
+        keys[low] = b;
+        keys[high] = a;
+        const uint32_t number = numbers[low];
+        numbers[low] = numbers[high];
+        numbers[high] = number;
       }
     }
   }
   __syncthreads();
 }
+
+// The least power of two that is at least `count`.
+__device__ inline int PowerOfTwoFrom(int count) {
+  int size = 1;
+  while (size < count) size *= 2;
+  return size;
+}
+
+// Keys that are visited in descending order, a slice at a time.
+constexpr int kSlice = 512;
+
+template <typename Key>
+struct SliceStorage {
+  SelectStorage select;
+  Key keys[kSlice];            // of the slice, in order
+  uint32_t positions[kSlice];  // and where they are
+  uint32_t count;
+};
+
+// Walks over the largest of the keys key_at(i), i < count, in slices. All
+// members are called by all threads of a block; `storage` is in shared memory.
+template <typename Key, typename KeyAt>
+class SliceWalk {
+ public:
+  // There are `available` keys other than 0, of which the `wanted` largest are
+  // visited.
+  __device__ SliceWalk(int64_t count, int64_t available, int64_t wanted,
+                       const KeyAt& key_at, SliceStorage<Key>* storage)
+      : count_(count), key_at_(key_at), storage_(storage) {
+    left_ = wanted < available ? wanted : available;
+    if (left_ > 0 && left_ < available) {
+      floor_ = BlockSelect<Key>(count, left_, key_at, &storage->select);
+    }
+  }
+
+  // The number of keys in the next slice, which are then in the storage; 0 at
+  // the end. Begins and ends with a barrier.
+  __device__ int Next() {
+    if (left_ == 0) return 0;
+    const int size = static_cast<int>(left_ < kSlice ? left_ : kSlice);
+    Key cut = floor_;
+    if (left_ > kSlice) {
+      const Key below = below_;
+      const auto key_below = [&](int64_t i) {
+        const Key key = key_at_(i);
+        return key < below ? key : Key{0};
+      };
+      cut = BlockSelect<Key>(count_, kSlice, key_below, &storage_->select);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) storage_->count = 0;
+    const int padded = PowerOfTwoFrom(size);
+    for (int i = size + static_cast<int>(threadIdx.x); i < padded;
+         i += static_cast<int>(blockDim.x)) {
+      storage_->keys[i] = 0;
+    }
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < count_; i += blockDim.x) {
+      const Key key = key_at_(i);
+      if (key < cut || key >= below_ || key == 0) continue;
+      const uint32_t place = atomicAdd(&storage_->count, 1u);
+      storage_->keys[place] = key;
+      storage_->positions[place] = static_cast<uint32_t>(i);
+    }
+    BlockSortDescending(storage_->keys, storage_->positions, padded);
+    below_ = cut;
+    left_ -= size;
+    return size;
+  }
+
+ private:
+  int64_t count_;
+  KeyAt key_at_;
+  SliceStorage<Key>* storage_;
+  int64_t left_ = 0;
+  Key floor_ = 1;                          // keys below are not visited
+  Key below_ = static_cast<Key>(~Key{0});  // those from here on have been
+};
 
 }  // namespace ssdops
 

@@ -3,7 +3,7 @@
 
 #include "array_support.h"
 #include "bindings.h"
-#include "ssdops/batched_nms.h"
+#include "ssdops/batched_nms_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -67,7 +67,14 @@ py::tuple Call(const Array& boxes, const Array& scores,
         out_boxes.mutable_data(), out_scores.mutable_data(),
         out_classes.mutable_data(), out_count.mutable_data(),
         out_anchors.mutable_data()};
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(
+          LaunchBatchedNmsWorkspaceBytes<T>(shape, options),
+          [&](void* workspace, cudaStream_t device_stream) {
+            return LaunchBatchedNms(box_data.data(), score_data.data(), shape,
+                                    options, output, workspace, device_stream);
+          }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(BatchedNmsWorkspaceBytes<T>(
           shape, options, parallel_for.num_workers()));

@@ -5,7 +5,7 @@
 
 #include "bind_box_coding.h"
 #include "bindings.h"
-#include "ssdops/detect.h"
+#include "ssdops/detect_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -83,7 +83,15 @@ py::tuple Call(const Array& logits, const Array& offsets, const Array& anchors,
         out_boxes.mutable_data(),   out_scores.mutable_data(),
         out_classes.mutable_data(), out_count.mutable_data(),
         out_anchors.mutable_data(), out_probabilities.mutable_data()};
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(
+          LaunchDetectWorkspaceBytes<S>(shape, options),
+          [&](void* workspace, cudaStream_t device_stream) {
+            return LaunchDetect(logit_data.data(), offset_data.data(),
+                                anchor_data.data(), score_limits.data(), shape,
+                                options, output, workspace, device_stream);
+          }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(
           DetectWorkspaceBytes<S>(shape, options, parallel_for.num_workers()));

@@ -14,8 +14,8 @@ import pytest
 from support.binding import expect_error, expect_out_errors, expect_thread_count_error
 from support.bits import assert_all_equal_bits, assert_equal_bits, assert_within
 from support.buffers import run_kernel
-from support.device import equal_up_to_libm
 from support.cases import random_boxes
+from support.device import equal_up_to_libm
 
 DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
 NAMES = ("losses", "mined", "grad_logits", "grad_offsets")
