@@ -18,6 +18,7 @@ from ssdops._build_facts import (
     build_facts,
     library_problem,
 )
+from ssdops._cuda_driver import cuda_problem
 
 LIBRARY: Final = "_ssdops_tf.so"
 
@@ -42,7 +43,7 @@ NATIVE_OPS: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 KERNEL_DTYPES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    op: {"CPU": _FLOATS, "GPU": ()} for op in NATIVE_OPS
+    op: {"CPU": _FLOATS, "GPU": _FLOATS} for op in NATIVE_OPS
 }
 
 
@@ -97,9 +98,13 @@ def not_supported_reasons(op: str, dtype: str, device: str = "CPU") -> tuple[str
         device: `"CPU"` or `"GPU"`.
     """
     reasons = list(native_library().reasons)
+    if device == "GPU":
+        problem = cuda_problem()
+        if problem is not None:
+            reasons.append(f"no GPU kernels: {problem}")
     dtypes = KERNEL_DTYPES[op][device]
     if dtype not in dtypes:
-        offered = ", ".join(dtypes) if dtypes else "no dtype"
+        offered = ", ".join(dtypes)
         reasons.append(f"{op} has {device} kernels for {offered}, not for {dtype}")
     return tuple(reasons)
 

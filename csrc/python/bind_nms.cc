@@ -3,7 +3,7 @@
 
 #include "array_support.h"
 #include "bindings.h"
-#include "ssdops/nms.h"
+#include "ssdops/nms_cuda.h"
 
 namespace ssdops::python {
 namespace {
@@ -37,7 +37,16 @@ py::tuple Call(const Array& boxes, const Array& scores, double iou_threshold,
                                    OutputElement(out, 0, 2));
     auto num_valid =
         Output<int32_t>(place, "num_valid", {}, OutputElement(out, 1, 2));
-    {
+    if (place.on_device()) {
+      SSDOPS_CUDA_ONLY(place.Launch(
+          LaunchNmsWorkspaceBytes<S>(num_boxes),
+          [&](void* workspace, cudaStream_t device_stream) {
+            return LaunchNms(box_data.data(), score_data.data(), num_boxes,
+                             options, indices.mutable_data(),
+                             num_valid.mutable_data(), workspace,
+                             device_stream);
+          }));
+    } else {
       py::gil_scoped_release release;
       const Workspace workspace(NmsWorkspaceBytes<S>(num_boxes, options));
       Nms<S>(box_data.data(), score_data.data(), num_boxes, options,

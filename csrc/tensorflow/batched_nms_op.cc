@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_support.h"
-#include "ssdops/batched_nms.h"
+#include "ssdops/batched_nms_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -58,8 +57,10 @@ REGISTER_OP("Ssdops>BatchedNms")
     .SetShapeFn(InferBatchedNms)
     .Doc("Non-maximum suppression; see csrc/include/ssdops/batched_nms.h.");
 
-template <typename T>
+template <typename Device>
 class BatchedNmsOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit BatchedNmsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx,
@@ -108,30 +109,43 @@ class BatchedNmsOp : public OpKernel {
                    ctx->allocate_output(4, {shape.batch, rows}, &outputs[4]));
     if (shape.batch == 0) return;
 
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(
-        ctx, AllocateWorkspace(ctx,
-                               BatchedNmsWorkspaceBytes<Storage<T>>(
-                                   shape, options, parallel_for.num_workers()),
-                               &buffer, &workspace));
-    const BatchedNmsOutput<Storage<T>> output = {
+    using S = Storage<T>;
+    const BatchedNmsOutput<S> output = {
         Data<T>(outputs[0]), Data<T>(outputs[1]),
         outputs[2]->flat<int32_t>().data(), outputs[3]->flat<int32_t>().data(),
         outputs[4]->flat<int32_t>().data()};
-    BatchedNms(Data<T>(boxes), Data<T>(scores), shape, options, output,
-               workspace, parallel_for);
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx,
+          LaunchOnGpu(ctx, LaunchBatchedNmsWorkspaceBytes<S>(shape, options),
+                      [&](void* workspace, cudaStream_t stream) {
+                        return LaunchBatchedNms(Data<T>(boxes), Data<T>(scores),
+                                                shape, options, output,
+                                                workspace, stream);
+                      })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(ctx, AllocateWorkspace(
+                              ctx,
+                              BatchedNmsWorkspaceBytes<S>(
+                                  shape, options, parallel_for.num_workers()),
+                              &buffer, &workspace));
+      BatchedNms(Data<T>(boxes), Data<T>(scores), shape, options, output,
+                 workspace, parallel_for);
+    }
   }
 
  private:
   BatchedNmsOptions options_ = {};
 };
 
-#define SSDOPS_REGISTER(T)                                                 \
-  REGISTER_KERNEL_BUILDER(                                                 \
-      Name("Ssdops>BatchedNms").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      BatchedNmsOp<T>);
+#define SSDOPS_REGISTER(T)                                      \
+  SSDOPS_REGISTER_KERNELS("Ssdops>BatchedNms", BatchedNmsOp, T, \
+                          .HostMemory("score_threshold")        \
+                              .HostMemory("iou_threshold")      \
+                              .HostMemory("sigma"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_support.h"
-#include "ssdops/detect.h"
+#include "ssdops/detect_cuda.h"
 
 namespace ssdops {
 namespace {
 
-using tensorflow::DEVICE_CPU;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
@@ -73,8 +72,10 @@ REGISTER_OP("Ssdops>Detect")
         "Detections from raw network outputs; see "
         "csrc/include/ssdops/detect.h.");
 
-template <typename T>
+template <typename Device>
 class DetectOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit DetectOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, EnumAttr(ctx, "score_activation", kScoreActivationNames,
@@ -130,22 +131,34 @@ class DetectOp : public OpKernel {
                                              &outputs[5]));
     if (shape.batch == 0) return;
 
-    const TfParallelFor parallel_for(ctx);
-    Tensor buffer;
-    void* workspace = nullptr;
-    OP_REQUIRES_OK(
-        ctx, AllocateWorkspace(ctx,
-                               DetectWorkspaceBytes<Storage<T>>(
-                                   shape, options, parallel_for.num_workers()),
-                               &buffer, &workspace));
-    const DetectOutput<Storage<T>> output = {Data<T>(outputs[0]),
-                                             Data<T>(outputs[1]),
-                                             outputs[2]->flat<int32_t>().data(),
-                                             outputs[3]->flat<int32_t>().data(),
-                                             outputs[4]->flat<int32_t>().data(),
-                                             Data<T>(outputs[5])};
-    Detect(Data<T>(logits), Data<T>(offsets), Data<T>(anchors), limits.data(),
-           shape, options, output, workspace, parallel_for);
+    using S = Storage<T>;
+    const DetectOutput<S> output = {Data<T>(outputs[0]),
+                                    Data<T>(outputs[1]),
+                                    outputs[2]->flat<int32_t>().data(),
+                                    outputs[3]->flat<int32_t>().data(),
+                                    outputs[4]->flat<int32_t>().data(),
+                                    Data<T>(outputs[5])};
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, LaunchDetectWorkspaceBytes<S>(shape, options),
+                           [&](void* workspace, cudaStream_t stream) {
+                             return LaunchDetect(
+                                 Data<T>(logits), Data<T>(offsets),
+                                 Data<T>(anchors), limits.data(), shape,
+                                 options, output, workspace, stream);
+                           })));
+    } else {
+      const TfParallelFor parallel_for(ctx);
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(ctx, AllocateWorkspace(
+                              ctx,
+                              DetectWorkspaceBytes<S>(
+                                  shape, options, parallel_for.num_workers()),
+                              &buffer, &workspace));
+      Detect(Data<T>(logits), Data<T>(offsets), Data<T>(anchors), limits.data(),
+             shape, options, output, workspace, parallel_for);
+    }
   }
 
  private:
@@ -195,10 +208,12 @@ class DetectOp : public OpKernel {
   std::vector<int64_t> class_subset_;
 };
 
-#define SSDOPS_REGISTER(T)                                             \
-  REGISTER_KERNEL_BUILDER(                                             \
-      Name("Ssdops>Detect").Device(DEVICE_CPU).TypeConstraint<T>("T"), \
-      DetectOp<T>);
+#define SSDOPS_REGISTER(T)                                   \
+  SSDOPS_REGISTER_KERNELS("Ssdops>Detect", DetectOp, T,      \
+                          .HostMemory("variances")           \
+                              .HostMemory("score_threshold") \
+                              .HostMemory("iou_threshold")   \
+                              .HostMemory("eta"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "op_support.h"
-#include "ssdops/nms.h"
+#include "ssdops/nms_cuda.h"
 
 namespace ssdops {
 namespace {
@@ -48,8 +48,10 @@ REGISTER_OP("Ssdops>Nms")
         "Greedy suppression of one set of boxes; a max_output_size below 0 "
         "stands for all. See csrc/include/ssdops/nms.h.");
 
-template <typename T>
+template <typename Device>
 class NmsOp : public OpKernel {
+  using T = typename Device::Type;
+
  public:
   explicit NmsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {}
 
@@ -79,21 +81,34 @@ class NmsOp : public OpKernel {
     OP_REQUIRES_OK(
         ctx, ctx->allocate_output(0, {options.max_output_size}, &indices));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, {}, &num_valid));
-    Tensor buffer;
-    void* workspace = nullptr;
     using S = Storage<T>;
-    OP_REQUIRES_OK(
-        ctx, AllocateWorkspace(ctx, NmsWorkspaceBytes<S>(num_boxes, options),
-                               &buffer, &workspace));
-    Nms<S>(Data<T>(boxes), Data<T>(scores), num_boxes, options,
-           indices->flat<int32_t>().data(), num_valid->scalar<int32_t>().data(),
-           workspace);
+    int32_t* rows = indices->flat<int32_t>().data();
+    int32_t* count = num_valid->scalar<int32_t>().data();
+    if constexpr (Device::kIsGpu) {
+      SSDOPS_CUDA_ONLY(OP_REQUIRES_OK(
+          ctx, LaunchOnGpu(ctx, LaunchNmsWorkspaceBytes<S>(num_boxes),
+                           [&](void* workspace, cudaStream_t stream) {
+                             return LaunchNms<S>(
+                                 Data<T>(boxes), Data<T>(scores), num_boxes,
+                                 options, rows, count, workspace, stream);
+                           })));
+    } else {
+      Tensor buffer;
+      void* workspace = nullptr;
+      OP_REQUIRES_OK(
+          ctx, AllocateWorkspace(ctx, NmsWorkspaceBytes<S>(num_boxes, options),
+                                 &buffer, &workspace));
+      Nms<S>(Data<T>(boxes), Data<T>(scores), num_boxes, options, rows, count,
+             workspace);
+    }
   }
 };
 
-#define SSDOPS_REGISTER(T) \
-  REGISTER_KERNEL_BUILDER( \
-      Name("Ssdops>Nms").Device(DEVICE_CPU).TypeConstraint<T>("T"), NmsOp<T>);
+#define SSDOPS_REGISTER(T)                                 \
+  SSDOPS_REGISTER_KERNELS("Ssdops>Nms", NmsOp, T,          \
+                          .HostMemory("max_output_size")   \
+                              .HostMemory("iou_threshold") \
+                              .HostMemory("score_threshold"))
 SSDOPS_FOR_EACH_FLOAT(SSDOPS_REGISTER)
 #undef SSDOPS_REGISTER
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ssdops import (
     multibox_loss,
     nms,
 )
+from ssdops._build_facts import BuildFacts, Component
 from ssdops._implementation import requested_implementation
 from ssdops._loader import (
     KERNEL_DTYPES,
@@ -197,8 +199,59 @@ def test_reasons_are_sentences_about_this_op(op: str) -> None:
     assert set(CALLS) == set(NATIVE_OPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NativeUnavailableWarning)
-        reasons = not_supported_reasons(op, "float16", "GPU")
-    assert any(op in reason and "float16" in reason for reason in reasons)
+        reasons = not_supported_reasons(op, "int8")
+    assert any(op in reason and "int8" in reason for reason in reasons)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str | None]]:
+    """`cuda_problem` of a build with CUDA 13.0 and a driver of another version."""
+    from ssdops import _cuda_driver
+
+    def problem(version: tuple[int, int] | None, status: str = "built") -> str | None:
+        facts = BuildFacts(
+            {"cuda": Component(status, "no nvcc")}, {}, {"cuda_version": "13.0.88"}
+        )
+        monkeypatch.setattr(_cuda_driver, "build_facts", lambda: facts)
+        monkeypatch.setattr(_cuda_driver, "_driver_version", lambda: version)
+        _cuda_driver.cuda_problem.cache_clear()
+        return _cuda_driver.cuda_problem()
+
+    yield problem
+    _cuda_driver.cuda_problem.cache_clear()
+
+
+def test_a_driver_that_is_too_old_is_named(
+    driver: Callable[..., str | None],
+) -> None:
+    assert driver((13, 0)) is None
+    assert driver((14, 2)) is None
+    text = driver((12, 5)) or ""
+    assert "supports CUDA 12.5" in text
+    assert "built with CUDA 13.0.88" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NativeUnavailableWarning)
+        assert f"no GPU kernels: {text}" in not_supported_reasons(
+            "nms", "float32", "GPU"
+        )
+    assert "no NVIDIA driver" in (driver(None) or "")
+    assert driver((13, 0), "skipped") == "the CUDA kernels were not built (no nvcc)"
+
+
+def test_a_gpu_without_kernels_gets_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else its tensors would go to the CPU and back without a word."""
+    from ssdops.ops import _dispatch
+
+    require_native_op("box_iou", "float32")
+    monkeypatch.setattr(_dispatch, "_lacks_gpu_kernels", lambda: True)
+    monkeypatch.setattr(_dispatch, "_runs_on_gpu", lambda: True)
+    assert not is_native(lambda: box_iou(BOX, BOX))
+    with pytest.raises(NativeUnavailableError, match="no GPU kernels"):
+        box_iou(BOX, BOX, implementation="native")
+    monkeypatch.setattr(_dispatch, "_runs_on_gpu", lambda: False)
+    assert is_native(lambda: box_iou(BOX, BOX))
 
 
 def test_importing_the_ops_leaves_tensorflow_to_be_configured() -> None:

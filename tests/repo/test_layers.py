@@ -37,6 +37,7 @@ IMPORTS = {
     "ssdops.ops": (
         *LEAVES,
         "ssdops.reference",
+        "ssdops._cuda_driver",
         "ssdops._loader",
         "ssdops._implementation",
     ),
@@ -85,6 +86,7 @@ IMPORTS = {
 NO_TENSORFLOW = (
     "ssdops/__init__.py",
     "ssdops/_build_facts.py",
+    "ssdops/_cuda_driver.py",
     "ssdops/_implementation.py",
     "ssdops/anchors.py",
     "ssdops/benchmarking/arithmetic.py",

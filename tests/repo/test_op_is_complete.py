@@ -10,7 +10,9 @@ from support.repository import ROOT, ops
 
 FILES = (
     "csrc/include/ssdops/{op}.h",
+    "csrc/include/ssdops/{op}_cuda.h",
     "csrc/cpu/{op}.cc",
+    "csrc/cuda/{op}.cu",
     "csrc/tensorflow/{op}_op.cc",
     "csrc/python/bind_{op}.cc",
     "ssdops/reference/{op}.py",
