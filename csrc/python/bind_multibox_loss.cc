@@ -17,7 +17,7 @@ struct Arguments {
   const Array& offsets;
   const Array& target_classes;
   const Array& target_offsets;
-  const py::object& anchors;
+  const std::optional<Array>& anchors;
 };
 
 MultiboxLossShape CheckArrays(const Arguments& arrays,
@@ -39,14 +39,12 @@ MultiboxLossShape CheckArrays(const Arguments& arrays,
   }
   const bool on_boxes = localization != LocalizationLoss::kSmoothL1 &&
                         localization != LocalizationLoss::kL2;
-  if (on_boxes && arrays.anchors.is_none()) {
+  if (on_boxes && !arrays.anchors.has_value()) {
     throw py::value_error("anchors must be given for this localization_loss");
   }
-  if (!arrays.anchors.is_none()) {
-    const auto anchors = py::cast<Array>(arrays.anchors);
-    if (!HasShape(anchors, {shape.num_anchors, 4})) {
-      ThrowShape("anchors", "[A, 4] of logits", anchors);
-    }
+  if (arrays.anchors.has_value() &&
+      !HasShape(*arrays.anchors, {shape.num_anchors, 4})) {
+    ThrowShape("anchors", "[A, 4] of logits", *arrays.anchors);
   }
   return shape;
 }
@@ -85,7 +83,7 @@ void LaunchBoth(const Place& place, const MultiboxLossInput<S>& input,
 
 py::tuple Call(const Array& logits, const Array& offsets,
                const Array& target_classes, const Array& target_offsets,
-               const py::object& anchors, const Variances& variances,
+               const std::optional<Array>& anchors, const Variances& variances,
                double negative_ratio, double localization_weight,
                const std::string& confidence_loss,
                const std::string& localization_loss,
@@ -114,7 +112,8 @@ py::tuple Call(const Array& logits, const Array& offsets,
   const Arguments arrays = {logits, offsets, target_classes, target_offsets,
                             anchors};
   const MultiboxLossShape shape = CheckArrays(arrays, options.localization);
-  const Place place({&logits, &offsets, &target_classes, &target_offsets},
+  const Place place({&logits, &offsets, &target_classes, &target_offsets,
+                     anchors.has_value() ? &*anchors : &logits},
                     stream);
   const ThreadedFor parallel_for(num_threads);
   return DispatchFloat("logits", logits, [&](auto zero) -> py::tuple {
@@ -125,9 +124,7 @@ py::tuple Call(const Array& logits, const Array& offsets,
     const auto class_data = Input<int32_t>("target_classes", target_classes);
     const auto target_data = Input<S>("target_offsets", target_offsets);
     std::optional<TypedArray<S>> anchor_data;
-    if (!anchors.is_none()) {
-      anchor_data = Input<S>("anchors", py::cast<Array>(anchors));
-    }
+    if (anchors.has_value()) anchor_data = Input<S>("anchors", *anchors);
     const MultiboxLossInput<S> input = {
         logit_data.data(), offset_data.data(), class_data.data(),
         target_data.data(), anchor_data ? anchor_data->data() : nullptr};

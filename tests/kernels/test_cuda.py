@@ -132,6 +132,10 @@ def test_what_is_no_array_for_the_kernels_is_refused(native: ModuleType) -> None
     for out in (iou.numpy(), there):
         expect_error(native.box_iou, there, there, out=out, message=wrong)
     address = iou.__cuda_array_interface__["data"][0]
+    inputs = make("multibox_loss").inputs
+    anchors = np.zeros((61, 4), np.float32)
+    there_too = [on_device(array) for array in inputs]
+    expect_error(native.multibox_loss, *there_too, anchors=anchors, message=same)
     null = Described(iou, data=(0, False))
     expect_error(native.box_iou, null, null, message="is null")
     read_only = Described(iou, data=(address, True))
