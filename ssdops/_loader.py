@@ -21,6 +21,7 @@ from ssdops._build_facts import (
 from ssdops._cuda_driver import cuda_problem
 
 LIBRARY: Final = "_ssdops_tf.so"
+XLA_LIBRARY: Final = "_ssdops_xla.so"
 
 _FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 # Op by op: the functions that the loaded library must offer, and the dtypes that
@@ -109,8 +110,26 @@ def not_supported_reasons(op: str, dtype: str, device: str = "CPU") -> tuple[str
     return tuple(reasons)
 
 
+@functools.cache
+def xla_problem() -> str | None:
+    """Why XLA cannot compile the native ops on the CPU, or None. Loads what it needs.
+
+    Without it a function with `jit_compile=True` takes the reference.
+    """
+    if native_library().module is None:
+        return "the native ops are not loaded"
+    for reason in _reasons_not_to_load("xla", XLA_LIBRARY):
+        return reason
+    try:
+        tf.load_library(str(PACKAGE_FOLDER / XLA_LIBRARY))
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        return f"{XLA_LIBRARY} cannot be loaded: {first_line}"
+    return None
+
+
 def _load() -> NativeLibrary:
-    reasons = tuple(_reasons_not_to_load())
+    reasons = tuple(_reasons_not_to_load("tensorflow", LIBRARY))
     if reasons:
         return NativeLibrary(None, reasons)
     try:
@@ -128,17 +147,18 @@ def _load() -> NativeLibrary:
     return NativeLibrary(module, ())
 
 
-def _reasons_not_to_load() -> Iterable[str]:
+def _reasons_not_to_load(name: str, library: str) -> Iterable[str]:
     facts = build_facts()
     if facts.problem is not None:
         yield facts.problem
         return
-    component = facts.components.get("tensorflow")
+    component = facts.components.get(name)
     if component is None or component.status != "built":
         why = component.reason if component is not None else "no record of it"
-        yield f"the TensorFlow ops were not built ({why})"
+        what = {"tensorflow": "TensorFlow ops", "xla": "XLA calls"}[name]
+        yield f"the {what} were not built ({why})"
         return
-    problem = library_problem(LIBRARY)
+    problem = library_problem(library)
     if problem is not None:
         yield problem
     built_with = str(facts.details.get("tensorflow_version", "unknown"))
@@ -146,7 +166,7 @@ def _reasons_not_to_load() -> Iterable[str]:
         # TensorFlow's C++ interface changes with every minor version; a library
         # of another one may crash instead of failing to load.
         yield (
-            f"{LIBRARY} was built for TensorFlow {built_with} and TensorFlow"
+            f"{library} was built for TensorFlow {built_with} and TensorFlow"
             f" {tf.version.VERSION} is running"
         )
 

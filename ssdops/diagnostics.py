@@ -46,6 +46,7 @@ class Report:
         numpy_binding: whether `ssdops._native` can be imported.
         problems: sentences; empty if all that was built works.
         ops: one row per op, device and dtype.
+        xla: what functions with `jit_compile=True` use, and why.
         rebuild: the command that builds the native ops again.
     """
 
@@ -56,6 +57,7 @@ class Report:
     numpy_binding: bool
     problems: tuple[str, ...]
     ops: tuple[OpReport, ...]
+    xla: str
     rebuild: str = field(default=REBUILD_COMMAND)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def diagnose() -> Report:
         KERNEL_DTYPES,
         native_library,
         not_supported_reasons,
+        xla_problem,
     )
     from ssdops.ops._validate import FLOAT_DTYPES  # noqa: PLC0415
 
@@ -127,7 +130,14 @@ def diagnose() -> Report:
         numpy_binding=binding_problem is None,
         problems=tuple(problems),
         ops=tuple(rows),
+        xla=_xla_report(xla_problem()),
     )
+
+
+def _xla_report(problem: str | None) -> str:
+    if problem is not None:
+        return f"reference ({problem})"
+    return "native on the CPU, reference on a GPU"
 
 
 def _numpy_binding_problem() -> str | None:

@@ -4,7 +4,8 @@
 Signatures and results are those of TensorFlow 2.21, index by index: replace
 `tf.image` by `ssdops.image` and nothing changes but the time. Where there is no
 native kernel, or under `ssdops.implementation("reference")`, the function of
-`tf.image` itself is called; do so inside a function that XLA compiles.
+`tf.image` itself is called; and so it is in a function that XLA compiles if the size of
+the result is not known there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ssdops.ops._dispatch import native_module
+from ssdops.ops._dispatch import compiled_by_xla, native_module
 
 __all__ = [
     "combined_non_max_suppression",
@@ -58,7 +59,7 @@ def non_max_suppression(
         tf.errors.InvalidArgumentError: otherwise, or if a threshold is not in
             range.
     """
-    native = _native_for(boxes, scores)
+    native = None if compiled_by_xla() else _native_for(boxes, scores)
     if native is None:
         return tf.image.non_max_suppression(
             boxes, scores, max_output_size, iou_threshold, score_threshold, name
@@ -108,7 +109,7 @@ def non_max_suppression_with_scores(
     References:
         Bodla et al., Soft-NMS, 2017 (https://arxiv.org/abs/1704.04503).
     """
-    native = _native_for(boxes, scores)
+    native = None if compiled_by_xla() else _native_for(boxes, scores)
     if native is None:
         return tuple(
             tf.image.non_max_suppression_with_scores(

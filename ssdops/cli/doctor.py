@@ -76,6 +76,7 @@ def _print(report: Report, console: Console) -> None:
         ]
         table.add_row(op, device, *cells)
     console.print(table)
+    console.print(f"With jit_compile=True: {report.xla}", highlight=False)
 
     if report.native:
         console.print("Native ops are active.", style="green")

@@ -14,6 +14,7 @@ from ssdops._loader import (
     NativeUnavailableError,
     native_library,
     not_supported_reasons,
+    xla_problem,
 )
 
 
@@ -32,8 +33,10 @@ def native_module(op: str, dtype: tf.DType, argument: str | None) -> Any | None:
     choice = requested_implementation(argument)
     if choice == "reference":
         return None
-    device = "GPU" if _lacks_gpu_kernels() and _runs_on_gpu() else "CPU"
-    reasons = not_supported_reasons(op, dtype.name, device)
+    reasons = [
+        *not_supported_reasons(op, dtype.name, "GPU" if _wants_gpu() else "CPU"),
+        *_reasons_of_xla(),
+    ]
     if not reasons:
         return native_library().module
     if choice == "native":
@@ -43,13 +46,45 @@ def native_module(op: str, dtype: tf.DType, argument: str | None) -> Any | None:
     return None
 
 
-@functools.cache
-def _lacks_gpu_kernels() -> bool:
-    """Whether TensorFlow has a GPU for which there are no kernels.
+def compiled_by_xla() -> bool:
+    """Whether the function that is being traced will be compiled by XLA."""
+    if tf.executing_eagerly():
+        return False
+    graph: Any = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        # TensorFlow sets it while it traces with jit_compile=True; its own functions
+        # look for it in the same way.
+        get_context = getattr(graph, "_get_control_flow_context", None)
+        context = get_context() if get_context is not None else None
+        while context is not None:
+            if context.IsXLAContext():
+                return True
+            context = context.outer_context
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
-    It would take the tensors of a native op to the CPU and back then, without a word.
+
+def _reasons_of_xla() -> list[str]:
+    """Why XLA cannot compile a native op in the function that is being traced."""
+    if not compiled_by_xla():
+        return []
+    if _gpus() and _runs_on_gpu():
+        return ["XLA compiles the native ops on the CPU only"]
+    problem = xla_problem()
+    return [f"XLA cannot compile it: {problem}"] if problem is not None else []
+
+
+def _wants_gpu() -> bool:
+    """Whether an op would run on a GPU for which there are no kernels.
+
+    TensorFlow would take its tensors to the CPU and back then, without a word.
     """
-    return cuda_problem() is not None and bool(tf.config.list_logical_devices("GPU"))
+    return _gpus() > 0 and cuda_problem() is not None and _runs_on_gpu()
+
+
+@functools.cache
+def _gpus() -> int:
+    return len(tf.config.list_logical_devices("GPU"))
 
 
 def _runs_on_gpu() -> bool:

@@ -304,19 +304,21 @@ def score_thresholds(
         return not_nan(name, float(value))
     if isinstance(value, tf.Tensor | tf.Variable):
         shape(name, value, "[]", "[C]")
-        count = value.shape[0] if value.shape.rank else None
-        result: tuple[float, ...] | tf.Tensor = tf.cast(value, tf.float64)
-    else:
-        try:
-            result = tuple(not_nan(name, number) for number in value)
-        except TypeError:
-            raise ValueError(
-                f"{name} must be a number or one per class, got {value!r}"
-            ) from None
-        count = len(result)
+        _one_per_class(name, value.shape[0] if value.shape.rank else None, num_classes)
+        return tf.cast(value, tf.float64)
+    try:
+        numbers = tuple(not_nan(name, number) for number in value)
+    except TypeError:
+        raise ValueError(
+            f"{name} must be a number or one per class, got {value!r}"
+        ) from None
+    _one_per_class(name, len(numbers), num_classes)
+    return numbers
+
+
+def _one_per_class(name: str, count: int | None, num_classes: int | None) -> None:
     if None not in (count, num_classes) and count != num_classes:
         raise ValueError(f"{name} must have {num_classes} numbers, got {count}")
-    return result
 
 
 def class_subset(

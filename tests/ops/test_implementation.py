@@ -245,7 +245,8 @@ def test_a_gpu_without_kernels_gets_the_reference(
     from ssdops.ops import _dispatch
 
     require_native_op("box_iou", "float32")
-    monkeypatch.setattr(_dispatch, "_lacks_gpu_kernels", lambda: True)
+    monkeypatch.setattr(_dispatch, "_gpus", lambda: 1)
+    monkeypatch.setattr(_dispatch, "cuda_problem", lambda: "no driver")
     monkeypatch.setattr(_dispatch, "_runs_on_gpu", lambda: True)
     assert not is_native(lambda: box_iou(BOX, BOX))
     with pytest.raises(NativeUnavailableError, match="no GPU kernels"):

@@ -139,6 +139,39 @@ def test_one_warning_and_right_results(package: Path, case: str) -> None:
     assert reason in result.stdout
 
 
+@pytest.mark.parametrize("damage", ["missing", "other"])
+def test_without_the_xla_library_xla_compiles_the_reference(
+    package: Path, damage: str
+) -> None:
+    library = package / "_ssdops_xla.so"
+    if not library.exists():
+        pytest.skip("the XLA library was not built")
+    if damage == "missing":
+        library.unlink()
+        reason = "cannot be read: No such file"
+    else:
+        library.write_bytes(b"not a library")
+        reason = "is not the file that was built"
+    program = """
+import tensorflow as tf, ssdops
+def iou(boxes):
+    return ssdops.box_iou(boxes, boxes)
+boxes = tf.constant([[0., 0., 1., 1.], [0., 0.5, 1., 1.]])
+print("iou", tf.function(iou, jit_compile=True)(boxes).numpy().tolist())
+print("native", bool(ssdops.box_iou(boxes, boxes, implementation="native") is not None))
+"""
+    result = run(package, "-c", program)
+    assert result.returncode == 0, result.stderr
+    assert "iou [[1.0, 0.5], [0.5, 1.0]]" in result.stdout
+    assert "native True" in result.stdout
+    assert "NativeUnavailableWarning" not in result.stderr
+    report = run(package, "-m", "ssdops", "doctor", "--json")
+    assert report.returncode == 0, report.stderr
+    xla = json.loads(report.stdout)["xla"]
+    assert xla.startswith("reference (")
+    assert reason in xla
+
+
 def test_doctor_tells_and_exits_with_1(package: Path) -> None:
     truncate(package)
     result = run(package, "-m", "ssdops", "doctor", "--json")

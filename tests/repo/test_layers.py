@@ -22,7 +22,11 @@ INCLUDES = {
     "csrc/xla": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"'),
     "csrc/python": (STANDARD, CONTRACTS, r'"[a-z_]+\.h"', r"<pybind11/.*>"),
 }
-PRELUDES = ("csrc/tensorflow/tf_prelude.h", "csrc/xla/xla_prelude.h")
+PRELUDES = (
+    "csrc/tensorflow/tf_prelude.h",
+    "csrc/xla/ffi_prelude.h",
+    "csrc/xla/xla_prelude.h",
+)
 
 # Package or module -> the ssdops modules that it may import, besides its own.
 LEAVES = ("ssdops.constants",)
@@ -187,9 +191,9 @@ def test_includes_stay_in_their_layer(folder: str) -> None:
                 f"{file} includes {include}, which {folder} may not"
             )
             if folder == "csrc/include":
-                assert "cuda" not in include or file.stem.endswith(("_cuda", "cuda_status")), (
-                    f"{file}: CUDA types belong in *_cuda.h"
-                )
+                assert "cuda" not in include or file.stem.endswith(
+                    ("_cuda", "cuda_status")
+                ), f"{file}: CUDA types belong in *_cuda.h"
 
 
 def test_shims_compute_no_coordinates() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.requirements import require_native_op
+from support.requirements import require_native_op, require_xla
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Mode:
         """A function of tensors that calls `op` in this way."""
         if self.implementation == "native":
             require_native_op(op.__name__, dtype)
+            if self.how == "xla":
+                require_xla()
 
         def call(*tensors: tf.Tensor) -> Any:
             return op(*tensors, implementation=self.implementation, **options)
@@ -58,6 +60,7 @@ MODES = tuple(
         ("reference", "xla"),
         ("native", "eager"),
         ("native", "graph"),
+        ("native", "xla"),
     )
 )
 EAGER_MODES = (MODES[0], MODES[3])

@@ -42,3 +42,12 @@ def require_native_op(op: str, dtype: str) -> None:
         reasons = not_supported_reasons(op, dtype)
     if reasons:
         absent("; ".join(reasons), "SSDOPS_REQUIRE_NATIVE")
+
+
+def require_xla() -> None:
+    """Skip unless XLA can compile the native ops."""
+    from ssdops._loader import xla_problem
+
+    problem = xla_problem()
+    if problem is not None:
+        absent(problem, "SSDOPS_REQUIRE_NATIVE")

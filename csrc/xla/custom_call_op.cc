@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// How XLA compiles the ops: each becomes a call of run_kernel.cc, which runs
+// the op kernel that is used outside of XLA too. So there is one kernel, with
+// one validation, for both.
+
+#include "xla_prelude.h"
+
+namespace ssdops {
+namespace {
+
+using tensorflow::NodeDef;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpRegistrationData;
+using tensorflow::PartialTensorShape;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::XlaOpKernelContext;
+using tensorflow::shape_inference::InferenceContext;
+
+// Two digits per byte: the text goes through XLA's own format.
+std::string Hex(const std::string& bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const char byte : bytes) {
+    const auto value = static_cast<unsigned char>(byte);
+    text += kDigits[value / 16];
+    text += kDigits[value % 16];
+  }
+  return text;
+}
+
+class CustomCallOp : public tensorflow::XlaOpKernel {
+ public:
+  explicit CustomCallOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+    // The op and its attributes, not where the node stands in a graph.
+    node_.set_name(ctx->def().op());
+    node_.set_op(ctx->def().op());
+    for (const auto& [name, value] : ctx->def().attr()) {
+      if (!name.empty() && name[0] != '_') {
+        (*node_.mutable_attr())[name] = value;
+      }
+    }
+    for (int i = 0; i < ctx->num_inputs(); ++i) {
+      node_.add_input("input:" + std::to_string(i));
+    }
+  }
+
+  void Compile(XlaOpKernelContext* ctx) override {
+    std::vector<TensorShape> shapes;
+    OP_REQUIRES_OK(ctx, InferOutputs(ctx, &shapes));
+    std::vector<xla::Shape> outputs;
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      xla::PrimitiveType type;
+      OP_REQUIRES_OK(
+          ctx, tensorflow::DataTypeToPrimitiveType(
+                   ctx->expected_output_dtype(static_cast<int>(i)), &type));
+      outputs.push_back(xla::ShapeUtil::MakeShape(type, shapes[i].dim_sizes()));
+    }
+    std::vector<xla::XlaOp> operands;
+    for (int i = 0; i < ctx->num_inputs(); ++i) {
+      operands.push_back(ctx->Input(i));
+    }
+    std::string node;
+    // In one order of the attributes, so that equal nodes are equal texts.
+    OP_REQUIRES(ctx, tensorflow::SerializeToStringDeterministic(node_, &node),
+                absl::InternalError("the node cannot be written down"));
+    const xla::XlaOp call = xla::CustomCall(
+        ctx->builder(), "ssdops_run_kernel", operands,
+        xla::ShapeUtil::MakeTupleShape(outputs),
+        "{node = \"" + Hex(node) + "\"}",
+        /*has_side_effect=*/false, /*output_operand_aliasing=*/{},
+        /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      ctx->SetOutput(static_cast<int>(i),
+                     xla::GetTupleElement(call, static_cast<int64_t>(i)));
+    }
+  }
+
+ private:
+  // By the shape function of the op, from what is known while compiling.
+  absl::Status InferOutputs(XlaOpKernelContext* ctx,
+                            std::vector<TensorShape>* shapes) const {
+    const OpRegistrationData* op = nullptr;
+    TF_RETURN_IF_ERROR(
+        tensorflow::OpRegistry::Global()->LookUp(node_.op(), &op));
+    std::vector<PartialTensorShape> inputs;
+    std::vector<Tensor> constants(ctx->num_inputs());
+    std::vector<const Tensor*> values(ctx->num_inputs(), nullptr);
+    for (int i = 0; i < ctx->num_inputs(); ++i) {
+      inputs.emplace_back(ctx->InputShape(i).dim_sizes());
+      // Numbers of rows.
+      int64_t value = 0;
+      if (ctx->input_type(i) != tensorflow::DT_INT32 ||
+          ctx->InputShape(i).dims() != 0 ||
+          !ctx->ConstantInputAsIntScalar(i, &value).ok()) {
+        continue;
+      }
+      constants[i] = Tensor(static_cast<int32_t>(value));
+      values[i] = &constants[i];
+    }
+    InferenceContext inference(TF_GRAPH_DEF_VERSION,
+                               tensorflow::AttrSlice(node_), op->op_def, inputs,
+                               values, {}, {});
+    TF_RETURN_IF_ERROR(inference.construction_status());
+    TF_RETURN_IF_ERROR(inference.Run(op->shape_inference_fn));
+    for (int i = 0; i < inference.num_outputs(); ++i) {
+      const auto output = inference.output(i);
+      if (!inference.FullyDefined(output)) {
+        return absl::InvalidArgumentError(
+            node_.op() +
+            " has outputs whose size XLA must know while it compiles: give "
+            "shapes and numbers of rows as constants");
+      }
+      TensorShape shape;
+      for (int axis = 0; axis < inference.Rank(output); ++axis) {
+        TF_RETURN_IF_ERROR(shape.AddDimWithStatus(
+            inference.Value(inference.Dim(output, axis))));
+      }
+      shapes->push_back(shape);
+    }
+    return absl::OkStatus();
+  }
+
+  NodeDef node_;
+};
+
+#define SSDOPS_REGISTER(op)                                                  \
+  REGISTER_XLA_OP(Name("Ssdops>" op).Device(tensorflow::DEVICE_CPU_XLA_JIT), \
+                  CustomCallOp);
+SSDOPS_REGISTER("BoxIou")
+SSDOPS_REGISTER("BoxIouGrad")
+SSDOPS_REGISTER("MatchAnchors")
+SSDOPS_REGISTER("AssignTargets")
+SSDOPS_REGISTER("EncodeBoxes")
+SSDOPS_REGISTER("EncodeBoxesGrad")
+SSDOPS_REGISTER("DecodeBoxes")
+SSDOPS_REGISTER("DecodeBoxesGrad")
+SSDOPS_REGISTER("MineHardNegatives")
+SSDOPS_REGISTER("MultiboxLoss")
+SSDOPS_REGISTER("MultiboxLossGrad")
+SSDOPS_REGISTER("BatchedNms")
+SSDOPS_REGISTER("Detect")
+#undef SSDOPS_REGISTER
+REGISTER_XLA_OP(Name("Ssdops>Nms")
+                    .Device(tensorflow::DEVICE_CPU_XLA_JIT)
+                    .CompileTimeConstantInput("max_output_size"),
+                CustomCallOp);
+REGISTER_XLA_OP(Name("Ssdops>CombinedNms")
+                    .Device(tensorflow::DEVICE_CPU_XLA_JIT)
+                    .CompileTimeConstantInput("max_output_size_per_class")
+                    .CompileTimeConstantInput("max_total_size"),
+                CustomCallOp);
+
+}  // namespace
+}  // namespace ssdops
