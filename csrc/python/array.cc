@@ -25,6 +25,13 @@ py::dtype DtypeNamed(const std::string& name) {
   return py::dtype(name);
 }
 
+// Python hands addresses on as numbers.
+template <typename Pointer, typename Address>
+[[maybe_unused]] Pointer AtAddress(Address address) {
+  return reinterpret_cast<Pointer>(
+      address);  // NOLINT(performance-no-int-to-ptr)
+}
+
 }  // namespace
 
 Array::Array(const py::array& host)
@@ -66,7 +73,7 @@ Place::Place(std::initializer_list<const Array*> arrays, intptr_t stream)
     throw py::value_error("stream is for arrays on a GPU, which these are not");
   }
 #ifdef SSDOPS_WITH_CUDA
-  stream_ = reinterpret_cast<cudaStream_t>(stream);
+  stream_ = AtAddress<cudaStream_t>(stream);
   for (const Array* array : arrays) WaitFor(array->stream());
 #endif
 }
@@ -215,7 +222,7 @@ Array Array::OnDevice(const py::object& object) {
   const std::string type = py::str(interface["typestr"]);
   array.dtype_ = NameOfTypeString(type);
   const py::tuple data = interface["data"];
-  array.data_ = reinterpret_cast<void*>(py::cast<uintptr_t>(data[0]));
+  array.data_ = AtAddress<void*>(py::cast<uintptr_t>(data[0]));
   array.is_writeable_ = !py::cast<bool>(data[1]);
   const py::object strides = interface.attr("get")("strides", py::none());
   const auto item_size = py::cast<int64_t>(py::dtype(type).attr("itemsize"));
@@ -265,10 +272,9 @@ void Place::WaitFor(intptr_t other) const {
   if (other == 0 || other == reinterpret_cast<intptr_t>(stream_)) return;
   if (other == kDefault && stream_ == nullptr) return;
   const CurrentDevice current(device_);
-  const auto producer = other == kDefault ? cudaStream_t{nullptr}
-                        : other == kPerThread
-                            ? cudaStreamPerThread
-                            : reinterpret_cast<cudaStream_t>(other);
+  const auto producer = other == kDefault     ? cudaStream_t{nullptr}
+                        : other == kPerThread ? cudaStreamPerThread
+                                              : AtAddress<cudaStream_t>(other);
   cudaEvent_t written;
   ThrowIfCudaFailed(cudaEventCreateWithFlags(&written, cudaEventDisableTiming));
   const cudaError_t recorded = cudaEventRecord(written, producer);

@@ -4,6 +4,8 @@
 // the op kernel that is used outside of XLA too. So there is one kernel, with
 // one validation, for both.
 
+#include <algorithm>
+
 #include "xla_prelude.h"
 
 namespace ssdops {
@@ -50,6 +52,7 @@ class CustomCallOp : public tensorflow::XlaOpKernel {
     std::vector<TensorShape> shapes;
     OP_REQUIRES_OK(ctx, InferOutputs(ctx, &shapes));
     std::vector<xla::Shape> outputs;
+    outputs.reserve(shapes.size());
     for (size_t i = 0; i < shapes.size(); ++i) {
       xla::PrimitiveType type;
       OP_REQUIRES_OK(
@@ -58,6 +61,7 @@ class CustomCallOp : public tensorflow::XlaOpKernel {
       outputs.push_back(xla::ShapeUtil::MakeShape(type, shapes[i].dim_sizes()));
     }
     std::vector<xla::XlaOp> operands;
+    operands.reserve(ctx->num_inputs());
     for (int i = 0; i < ctx->num_inputs(); ++i) {
       operands.push_back(ctx->Input(i));
     }
@@ -89,11 +93,13 @@ class CustomCallOp : public tensorflow::XlaOpKernel {
     std::vector<Tensor> constants(ctx->num_inputs());
     std::vector<const Tensor*> values(ctx->num_inputs(), nullptr);
     for (int i = 0; i < ctx->num_inputs(); ++i) {
-      inputs.emplace_back(ctx->InputShape(i).dim_sizes());
+      const absl::StatusOr<xla::Shape> shape = ctx->InputXlaShape(i);
+      if (!shape.ok()) return shape.status();
+      inputs.emplace_back(shape->dimensions());
       // Numbers of rows.
       int64_t value = 0;
       if (ctx->input_type(i) != tensorflow::DT_INT32 ||
-          ctx->InputShape(i).dims() != 0 ||
+          !shape->dimensions().empty() ||
           !ctx->ConstantInputAsIntScalar(i, &value).ok()) {
         continue;
       }
@@ -126,32 +132,73 @@ class CustomCallOp : public tensorflow::XlaOpKernel {
   NodeDef node_;
 };
 
-#define SSDOPS_REGISTER(op)                                                  \
-  REGISTER_XLA_OP(Name("Ssdops>" op).Device(tensorflow::DEVICE_CPU_XLA_JIT), \
-                  CustomCallOp);
-SSDOPS_REGISTER("BoxIou")
-SSDOPS_REGISTER("BoxIouGrad")
-SSDOPS_REGISTER("MatchAnchors")
-SSDOPS_REGISTER("AssignTargets")
-SSDOPS_REGISTER("EncodeBoxes")
-SSDOPS_REGISTER("EncodeBoxesGrad")
-SSDOPS_REGISTER("DecodeBoxes")
-SSDOPS_REGISTER("DecodeBoxesGrad")
-SSDOPS_REGISTER("MineHardNegatives")
-SSDOPS_REGISTER("MultiboxLoss")
-SSDOPS_REGISTER("MultiboxLossGrad")
-SSDOPS_REGISTER("BatchedNms")
-SSDOPS_REGISTER("Detect")
-#undef SSDOPS_REGISTER
-REGISTER_XLA_OP(Name("Ssdops>Nms")
-                    .Device(tensorflow::DEVICE_CPU_XLA_JIT)
-                    .CompileTimeConstantInput("max_output_size"),
-                CustomCallOp);
-REGISTER_XLA_OP(Name("Ssdops>CombinedNms")
-                    .Device(tensorflow::DEVICE_CPU_XLA_JIT)
-                    .CompileTimeConstantInput("max_output_size_per_class")
-                    .CompileTimeConstantInput("max_total_size"),
-                CustomCallOp);
+// An op, and its inputs on which sizes of results depend: constants for XLA.
+struct CompiledOp {
+  const char* name;
+  std::vector<const char*> constants;
+};
+
+const std::vector<CompiledOp>& CompiledOps() {
+  static const auto& ops = *new std::vector<CompiledOp>{
+      {"Ssdops>BoxIou", {}},
+      {"Ssdops>BoxIouGrad", {}},
+      {"Ssdops>MatchAnchors", {}},
+      {"Ssdops>AssignTargets", {}},
+      {"Ssdops>EncodeBoxes", {}},
+      {"Ssdops>EncodeBoxesGrad", {}},
+      {"Ssdops>DecodeBoxes", {}},
+      {"Ssdops>DecodeBoxesGrad", {}},
+      {"Ssdops>MineHardNegatives", {}},
+      {"Ssdops>MultiboxLoss", {}},
+      {"Ssdops>MultiboxLossGrad", {}},
+      {"Ssdops>BatchedNms", {}},
+      {"Ssdops>Detect", {}},
+      {"Ssdops>Nms", {"max_output_size"}},
+      {"Ssdops>CombinedNms", {"max_output_size_per_class", "max_total_size"}}};
+  return ops;
+}
+
+tensorflow::OpKernel* NewCustomCallOp(OpKernelConstruction* ctx) {
+  return new CustomCallOp(ctx);
+}
+
+bool HasKernel(const char* op) {
+  const tensorflow::KernelList kernels =
+      tensorflow::GetRegisteredKernelsForOp(op);
+  return std::any_of(kernels.kernel().begin(), kernels.kernel().end(),
+                     [](const tensorflow::KernelDef& kernel) {
+                       return kernel.device_type() ==
+                              tensorflow::DEVICE_CPU_XLA_JIT;
+                     });
+}
+
+void RegisterAll() {
+  for (const CompiledOp& op : CompiledOps()) {
+    auto builder = tensorflow::XlaOpRegistrationBuilder::Name(op.name);
+    builder.Device(tensorflow::DEVICE_CPU_XLA_JIT);
+    for (const char* input : op.constants) {
+      builder.CompileTimeConstantInput(input);
+    }
+    tensorflow::XlaOpRegistrar(builder.Build(NewCustomCallOp));
+  }
+  // XLA makes kernels of what is registered once, at its first use in the
+  // process. If that was before this library was loaded, they are made here.
+  tensorflow::XlaOpRegistry::RegisterCompilationKernels();
+  for (const CompiledOp& op : CompiledOps()) {
+    if (HasKernel(op.name)) continue;
+    tensorflow::kernel_factory::OpKernelRegistrar(
+        tensorflow::KernelDefBuilder(op.name)
+            .Device(tensorflow::DEVICE_CPU_XLA_JIT)
+            .Build(),
+        "CustomCallOp", NewCustomCallOp);
+  }
+}
+
+// While the library is loaded.
+[[maybe_unused]] const bool registered = [] {
+  RegisterAll();
+  return true;
+}();
 
 }  // namespace
 }  // namespace ssdops

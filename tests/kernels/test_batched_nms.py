@@ -267,6 +267,33 @@ def test_many_candidates_of_every_method(native: ModuleType, method: str) -> Non
     check(native, boxes, scores, method=method, pre_nms_top_k=150, class_agnostic=True)
 
 
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_more_than_a_block_holds(
+    native: ModuleType, method: str, class_agnostic: bool
+) -> None:
+    # A GPU visits 512 candidates at a time.
+    rng = np.random.default_rng(9)
+    corner = rng.integers(0, 160, (2, 700, 2)) / 4
+    boxes = np.concatenate([corner, corner + 1.5], -1).astype(np.float32)
+    scores = tied_scores(rng, 2, 700, 2, dtype=np.float32, steps=50)
+    # Soft-NMS takes one after the other.
+    most = 90 if method.startswith("soft") else 1300
+    for top_k, max_detections in ((-1, most), (600, 90)):
+        check(
+            native,
+            boxes,
+            scores,
+            method=method,
+            class_agnostic=class_agnostic,
+            iou_threshold=0.25,
+            score_threshold=0.01,
+            pre_nms_top_k=top_k,
+            max_detections=max_detections,
+            background_class=-1,
+        )
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_more_classes_than_fit_a_piece(native: ModuleType, method: str) -> None:
     rng = np.random.default_rng(3)

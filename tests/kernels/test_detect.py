@@ -181,6 +181,47 @@ def test_every_candidate_is_reached(native: ModuleType, activation: str) -> None
     assert result[3].tolist() == [3]
 
 
+@pytest.mark.parametrize("classes", [33, 97, 150])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_many_classes(native: ModuleType, classes: int, activation: str) -> None:
+    # Half a warp of a GPU has several for each lane.
+    rng = np.random.default_rng(classes)
+    limits = rng.choice([-1, 0.01, 0.05, np.inf], classes)
+    check(
+        native,
+        *case(rng, 2, 70, classes, np.float32),
+        score_limits=limits.tolist(),
+        score_activation=activation,
+        max_detections=50,
+        return_class_probabilities=True,
+    )
+
+
+@pytest.mark.parametrize("eta", [1, 0.9])
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_many_kept(native: ModuleType, class_agnostic: bool, eta: float) -> None:
+    # More than a GPU visits at a time: candidates, kept boxes, rows.
+    rng = np.random.default_rng(7)
+    side = np.arange(40, dtype=np.float32)
+    corner = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    anchors = np.concatenate([corner, corner + 1.5], -1)
+    result = check(
+        native,
+        rng.uniform(0, 1, (2, len(anchors), 2)).astype(np.float32),
+        rng.normal(0, 0.1, (2, len(anchors), 4)).astype(np.float32),
+        anchors,
+        score_limits=[0.2, 0.0],
+        score_activation="none",
+        iou_threshold=0.6 if eta < 1 else 0.3,
+        eta=eta,
+        class_agnostic=class_agnostic,
+        pre_nms_top_k=-1,
+        max_detections=1100,
+        return_class_probabilities=True,
+    )
+    assert result[3].min() > 600, "many boxes must be kept"
+
+
 def test_score_limits_and_their_neighbours(native: ModuleType) -> None:
     one = np.zeros((1, 1, 4), np.float32)
     anchors = np.array([[0, 0, 1, 1]], np.float32)

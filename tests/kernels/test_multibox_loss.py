@@ -15,7 +15,7 @@ from support.binding import expect_error, expect_out_errors, expect_thread_count
 from support.bits import assert_all_equal_bits, assert_equal_bits, assert_within
 from support.buffers import run_kernel
 from support.cases import random_boxes
-from support.device import equal_up_to_libm
+from support.device import equal_up_to_libm, on_device, require_device
 
 DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
 NAMES = ("losses", "mined", "grad_logits", "grad_offsets")
@@ -132,8 +132,11 @@ def test_large_logits_are_finite(
     rng = np.random.default_rng(4)
     logits, offsets, labels, targets = case(rng, 2, 60, 9, dtype)
     logits = rng.choice([-1e4, -88, -1, 0, 1, 88, 1e4], logits.shape).astype(dtype)
-    result = native.multibox_loss(
-        logits, offsets, labels, targets, confidence_loss=confidence
+    result = run_kernel(
+        native.multibox_loss,
+        *(logits, offsets, labels, targets),
+        confidence_loss=confidence,
+        compare_device=equal_up_to_sums,
     )
     for array in result:
         assert np.isfinite(array.astype(np.float64)).all()
@@ -150,8 +153,11 @@ def test_ties_are_mined_from_the_lowest_anchor(native: ModuleType) -> None:
     labels = np.array([[0, 0, -1, 0, 1, 0, 0, 0, 0]], np.int32)
     boxes = np.zeros((1, 9, 4), np.float32)
     for confidence in ("softmax", "sigmoid"):
-        mined = native.multibox_loss(
-            logits, boxes, labels, boxes, confidence_loss=confidence
+        mined = run_kernel(
+            native.multibox_loss,
+            *(logits, boxes, labels, boxes),
+            confidence_loss=confidence,
+            compare_device=equal_up_to_sums,
         )[1]
         assert np.flatnonzero(mined).tolist() == [0, 1, 3]
 
@@ -163,8 +169,11 @@ def test_a_nan_logit_is_not_hidden(native: ModuleType) -> None:
     candidate = int(np.flatnonzero(labels[0] == 0)[3])
     logits[0, candidate, 2] = np.nan
     for confidence in CONFIDENCE:
-        losses, mined, *_ = native.multibox_loss(
-            logits, offsets, labels, targets, confidence_loss=confidence
+        losses, mined, *_ = run_kernel(
+            native.multibox_loss,
+            *(logits, offsets, labels, targets),
+            confidence_loss=confidence,
+            compare_device=equal_up_to_sums,
         )
         assert np.isnan(losses[0])
         assert mined[0, candidate] or confidence == "sigmoid_focal"
@@ -282,6 +291,54 @@ def test_batches_and_threads_do_not_matter(native: ModuleType) -> None:
         alone = native.multibox_loss(*one, normalizer=10.0)
         parts = [part[i : i + 1] for part in whole[1:]]
         assert_all_equal_bits(alone[1:], parts, NAMES[1:])
+
+
+class Shifted:
+    """An array on the GPU that begins one element later than one that is given."""
+
+    def __init__(self, array: Any, shape: tuple[int, ...]) -> None:
+        self.array = array  # keeps the memory
+        described = array.__cuda_array_interface__
+        address = described["data"][0] + np.dtype(array.dtype).itemsize
+        self.__cuda_array_interface__ = described | {
+            "data": (address, False),
+            "shape": shape,
+        }
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_on_a_gpu_arrays_need_not_be_aligned(native: ModuleType, dtype: Any) -> None:
+    require_device()
+    inputs = case(np.random.default_rng(12), 2, 70, 21, dtype)
+    inputs[2][:] = np.where(inputs[2] > 0, -1, inputs[2])
+    inputs[2][1, 64] = 20
+    expected = native.multibox_loss(*inputs)
+    rooms = [on_device(np.full(part.size + 2, 7, part.dtype)) for part in expected]
+    outs = tuple(
+        Shifted(room, part.shape) for room, part in zip(rooms, expected, strict=True)
+    )
+    there = [
+        Shifted(on_device(np.insert(array.ravel(), 0, 0)), array.shape)
+        for array in inputs
+    ]
+    native.multibox_loss(*there, out=outs)
+    for room, part, name in zip(rooms[1:], expected[1:], NAMES[1:], strict=True):
+        written = room.numpy()
+        assert written[0] == written[-1] == np.asarray(7, written.dtype)
+        equal_up_to_libm(written[1:-1], part.ravel(), name)
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCE)
+def test_many_blocks_on_a_gpu(native: ModuleType, confidence: str) -> None:
+    """Many partial sums, and classes beyond the sixteenth."""
+    require_device()
+    inputs = case(np.random.default_rng(13), 3, 5_003, 18, np.float32)
+    run_kernel(
+        native.multibox_loss,
+        *inputs,
+        confidence_loss=confidence,
+        compare_device=equal_up_to_sums,
+    )
 
 
 def test_errors(native: ModuleType) -> None:

@@ -144,6 +144,27 @@ def test_errors_keep_their_message() -> None:
         compiled(box_iou)(BOXES, BOXES[:, :3])
 
 
+def test_xla_may_have_been_used_before() -> None:
+    """XLA asks for its kernels once; ours come later."""
+    require_xla()
+    program = """
+import tensorflow as tf
+print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
+import ssdops
+boxes = tf.constant([[0., 0., 1., 1.]])
+def iou(boxes):
+    return ssdops.box_iou(boxes, boxes, implementation="native")
+print(tf.function(iou, jit_compile=True)(boxes).numpy())
+rows = lambda b: ssdops.nms(b, tf.ones([1]), max_output_size=3)
+print(tf.function(rows, jit_compile=True)(boxes).indices.numpy())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert "[[1.]]" in done.stdout
+    assert "[ 0 -1 -1]" in done.stdout
+
+
 def test_many_threads_at_once() -> None:
     """Several compiled functions that all spread their work."""
     require_xla()

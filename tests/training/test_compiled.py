@@ -26,7 +26,7 @@ def implementation(request: pytest.FixtureRequest) -> Any:
 
 def small_model() -> Any:
     keras.utils.set_random_seed(3)
-    return build_model("ssd_small", num_classes=4, image_size=64, width=0.25)
+    return build_model("ssd_small", num_classes=4, image_size=(64, 64), width=0.25)
 
 
 def test_training_step(implementation: str) -> None:
@@ -39,7 +39,7 @@ def test_training_step(implementation: str) -> None:
         model = small_model()
         optimizer = keras.optimizers.SGD(0.01)
         optimizer.build(model.network.trainable_variables)
-        step = _train_step(model, optimizer, TrainingConfig(steps=10))
+        step = _train_step(model, optimizer, TrainingConfig(steps=200))
         function = tf.function(step.python_function, jit_compile=jit_compile)
         losses = [part.numpy() for part in function(images, boxes, labels)]
         weights = [w.numpy() for w in model.network.trainable_variables]
