@@ -28,8 +28,8 @@ py::dtype DtypeNamed(const std::string& name) {
 // Python hands addresses on as numbers.
 template <typename Pointer, typename Address>
 [[maybe_unused]] Pointer AtAddress(Address address) {
-  return reinterpret_cast<Pointer>(
-      address);  // NOLINT(performance-no-int-to-ptr)
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  return reinterpret_cast<Pointer>(address);
 }
 
 }  // namespace
@@ -261,7 +261,7 @@ Array Place::CopyOf(const void* host, const char* dtype,
   const int64_t item_size =
       py::cast<int64_t>(DtypeNamed(dtype).attr("itemsize"));
   ThrowIfCudaFailed(cudaMemcpyAsync(
-      copy.mutable_data(), host, static_cast<size_t>(copy.size() * item_size),
+      copy.address(), host, static_cast<size_t>(copy.size() * item_size),
       cudaMemcpyHostToDevice, stream_));
   return copy;
 }

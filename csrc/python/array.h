@@ -70,8 +70,7 @@ class Array {
   // The stream on which what is in the array is made, as the interface writes
   // it; 0: none is named.
   intptr_t stream() const { return stream_; }
-  const void* data() const { return data_; }
-  void* mutable_data() const { return data_; }
+  void* address() const { return data_; }
   // What Python knows it as.
   const py::object& object() const { return object_; }
 

@@ -123,8 +123,8 @@ class TypedArray : public Array {
  public:
   explicit TypedArray(Array array) : Array(std::move(array)) {}
 
-  const T* data() const { return static_cast<const T*>(Array::data()); }
-  T* mutable_data() { return static_cast<T*>(Array::mutable_data()); }
+  const T* data() const { return static_cast<const T*>(address()); }
+  T* mutable_data() { return static_cast<T*>(address()); }
 };
 
 // The argument with exactly this dtype, copied if it is not contiguous.
