@@ -55,9 +55,10 @@ class CMakeBuild(build_ext):
         if cmake is None:
             self.give_up(package, "CMake was not found")
             return
-        # CMake remembers its compiler, whatever the environment says later.
-        compilers = [os.environ.get(name, "") for name in ("CC", "CXX", "CXXFLAGS")]
-        discard_foreign_cache(build, " ".join([sys.executable, cmake, *compilers]))
+        # CMake remembers these, whatever the environment says later.
+        names = ("CC", "CXX", "CXXFLAGS", "CUDACXX", "CUDAARCHS", "CMAKE_ARGS")
+        remembered = [os.environ.get(name, "") for name in names]
+        discard_foreign_cache(build, " ".join([sys.executable, cmake, *remembered]))
         configure = [cmake, "-S", str(ROOT), "-B", str(build)]
         if importlib.util.find_spec("ninja") or shutil.which("ninja"):
             configure += ["-G", "Ninja"]
