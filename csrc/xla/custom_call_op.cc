@@ -95,6 +95,14 @@ class CustomCallOp : public tensorflow::XlaOpKernel {
     for (int i = 0; i < ctx->num_inputs(); ++i) {
       const absl::StatusOr<xla::Shape> shape = ctx->InputXlaShape(i);
       if (!shape.ok()) return shape.status();
+      if (!shape->is_static()) {
+        // No op of ours takes a list: argument i is input i.
+        return absl::InvalidArgumentError(absl::StrCat(
+            node_.op(), " cannot be compiled for ",
+            op->op_def.input_arg(i).name(), " of shape ", shape->ToString(),
+            ", whose size depends on values: pad it, or call the op with "
+            "implementation=\"reference\""));
+      }
       inputs.emplace_back(shape->dimensions());
       // Numbers of rows.
       int64_t value = 0;
@@ -162,9 +170,12 @@ tensorflow::OpKernel* NewCustomCallOp(OpKernelConstruction* ctx) {
   return new CustomCallOp(ctx);
 }
 
-bool HasKernel(const char* op) {
+// Whether XLA has made kernels of what was registered for it, which it does
+// once, at its first use in the process.
+bool XlaHasBeenUsed() {
+  // Any op of TensorFlow that XLA compiles would do.
   const tensorflow::KernelList kernels =
-      tensorflow::GetRegisteredKernelsForOp(op);
+      tensorflow::GetRegisteredKernelsForOp("AddV2");
   return std::any_of(kernels.kernel().begin(), kernels.kernel().end(),
                      [](const tensorflow::KernelDef& kernel) {
                        return kernel.device_type() ==
@@ -173,6 +184,7 @@ bool HasKernel(const char* op) {
 }
 
 void RegisterAll() {
+  const bool too_late = XlaHasBeenUsed();
   for (const CompiledOp& op : CompiledOps()) {
     auto builder = tensorflow::XlaOpRegistrationBuilder::Name(op.name);
     builder.Device(tensorflow::DEVICE_CPU_XLA_JIT);
@@ -180,12 +192,7 @@ void RegisterAll() {
       builder.CompileTimeConstantInput(input);
     }
     tensorflow::XlaOpRegistrar(builder.Build(NewCustomCallOp));
-  }
-  // XLA makes kernels of what is registered once, at its first use in the
-  // process. If that was before this library was loaded, they are made here.
-  tensorflow::XlaOpRegistry::RegisterCompilationKernels();
-  for (const CompiledOp& op : CompiledOps()) {
-    if (HasKernel(op.name)) continue;
+    if (!too_late) continue;
     tensorflow::kernel_factory::OpKernelRegistrar(
         tensorflow::KernelDefBuilder(op.name)
             .Device(tensorflow::DEVICE_CPU_XLA_JIT)

@@ -5,6 +5,7 @@
 // The only place that includes the part of TensorFlow that compiles for XLA.
 // None of it is a stable interface.
 
+#include "absl/strings/str_cat.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"

@@ -101,6 +101,27 @@ def test_sizes_that_are_not_known_while_tracing() -> None:
         assert_equal_bits(function(BOXES[:count], BOXES), expected)
 
 
+def test_sizes_that_depend_on_values() -> None:
+    """XLA knows a bound of such a size only; the message says what to do."""
+    require_xla()
+    some = tf.constant(SCORES > 0.5)
+
+    def overlaps(implementation: str) -> Any:
+        def call(boxes: tf.Tensor, some: tf.Tensor) -> tf.Tensor:
+            chosen = tf.boolean_mask(boxes, some)
+            iou = box_iou(chosen, boxes, implementation=implementation)
+            return tf.reduce_sum(iou, axis=0)
+
+        return compiled(call)
+
+    message = "BoxIou cannot be compiled for boxes_a .* whose size depends on values"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        overlaps("auto")(BOXES, some)
+    expected = box_iou(BOXES[some.numpy()], BOXES).numpy().sum(axis=0)
+    actual = overlaps("reference")(BOXES, some).numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 def test_inputs_at_odd_places() -> None:
     """A part of a tensor begins where no kernel may read vectors."""
     require_xla()
