@@ -22,6 +22,7 @@ from ssdops._cuda_driver import cuda_problem
 
 LIBRARY: Final = "_ssdops_tf.so"
 XLA_LIBRARY: Final = "_ssdops_xla.so"
+_LOAD_ERRORS: Final = (tf.errors.OpError, OSError, RuntimeError)
 
 _FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 # Op by op: the functions that the loaded library must offer, and the dtypes that
@@ -63,20 +64,46 @@ class NativeLibrary:
     Attributes:
         module: generated functions (`ssdops_box_iou`, ...), or None.
         reasons: sentences; empty when the library is loaded.
+        xla_problem: why XLA cannot compile the ops on the CPU, or None.
     """
 
     module: ModuleType | None
     reasons: tuple[str, ...]
+    xla_problem: str | None
+
+
+@functools.cache
+def load_libraries() -> NativeLibrary:
+    """Load the op library and the one for XLA, once per process, without a warning.
+
+    Both at once: a function or a saved model that was traced anywhere may be called in
+    one that XLA compiles.
+    """
+    reasons = tuple(_reasons_not_to_load("tensorflow", LIBRARY))
+    if reasons:
+        return _no_library(*reasons)
+    try:
+        module = tf.load_op_library(str(PACKAGE_FOLDER / LIBRARY))
+    except _LOAD_ERRORS as error:
+        return _no_library(_cannot_be_loaded(LIBRARY, error))
+    expected = [name for names in NATIVE_OPS.values() for name in names]
+    missing = [name for name in expected if not hasattr(module, name)]
+    if missing:
+        # Loading a copy of a library that this process has already loaded gives an
+        # empty module and no error.
+        absent = ", ".join(missing)
+        return _no_library(f"{LIBRARY} did not register {absent}")
+    return NativeLibrary(module, (), _load_for_xla())
 
 
 @functools.cache
 def native_library() -> NativeLibrary:
-    """Load the op library once per process.
+    """The op library, loaded.
 
     A library that should work and does not is reported by one
     `NativeUnavailableWarning`; one that was switched off at build time is silent.
     """
-    library = _load()
+    library = load_libraries()
     component = build_facts().components.get("tensorflow")
     if library.module is None and (component is None or component.status != "off"):
         warnings.warn(
@@ -110,41 +137,32 @@ def not_supported_reasons(op: str, dtype: str, device: str = "CPU") -> tuple[str
     return tuple(reasons)
 
 
-@functools.cache
 def xla_problem() -> str | None:
-    """Why XLA cannot compile the native ops on the CPU, or None. Loads what it needs.
+    """Why XLA cannot compile the native ops on the CPU, or None.
 
     Without it a function with `jit_compile=True` takes the reference.
     """
-    if native_library().module is None:
-        return "the native ops are not loaded"
+    return native_library().xla_problem
+
+
+def _no_library(*reasons: str) -> NativeLibrary:
+    return NativeLibrary(None, reasons, "the native ops are not loaded")
+
+
+def _load_for_xla() -> str | None:
+    """Load the library for XLA; why that is not possible, or None."""
     for reason in _reasons_not_to_load("xla", XLA_LIBRARY):
         return reason
     try:
         tf.load_library(str(PACKAGE_FOLDER / XLA_LIBRARY))
-    except (tf.errors.OpError, OSError, RuntimeError) as error:
-        first_line = str(error).strip().split("\n", 1)[0]
-        return f"{XLA_LIBRARY} cannot be loaded: {first_line}"
+    except _LOAD_ERRORS as error:
+        return _cannot_be_loaded(XLA_LIBRARY, error)
     return None
 
 
-def _load() -> NativeLibrary:
-    reasons = tuple(_reasons_not_to_load("tensorflow", LIBRARY))
-    if reasons:
-        return NativeLibrary(None, reasons)
-    try:
-        module = tf.load_op_library(str(PACKAGE_FOLDER / LIBRARY))
-    except (tf.errors.OpError, OSError, RuntimeError) as error:
-        first_line = str(error).strip().split("\n", 1)[0]
-        return NativeLibrary(None, (f"{LIBRARY} cannot be loaded: {first_line}",))
-    expected = [name for names in NATIVE_OPS.values() for name in names]
-    missing = [name for name in expected if not hasattr(module, name)]
-    if missing:
-        # Loading a copy of a library that this process has already loaded gives an
-        # empty module and no error.
-        absent = ", ".join(missing)
-        return NativeLibrary(None, (f"{LIBRARY} did not register {absent}",))
-    return NativeLibrary(module, ())
+def _cannot_be_loaded(library: str, error: Exception) -> str:
+    first_line = str(error).strip().split("\n", 1)[0]
+    return f"{library} cannot be loaded: {first_line}"
 
 
 def _reasons_not_to_load(name: str, library: str) -> Iterable[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops._loader import load_libraries
 from ssdops.ops.assign_targets import Targets, assign_targets
 from ssdops.ops.batched_nms import Detections, DetectionsWithAnchors, batched_nms
 from ssdops.ops.box_iou import box_iou
@@ -33,3 +34,6 @@ __all__ = [
     "multibox_loss",
     "nms",
 ]
+
+# Not at the first call: a saved model with native ops can be loaded after this import.
+load_libraries()

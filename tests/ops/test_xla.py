@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,34 @@ print(tf.function(rows, jit_compile=True)(boxes).indices.numpy())
     )
     assert "[[1.]]" in done.stdout
     assert "[ 0 -1 -1]" in done.stdout
+
+
+def test_what_was_traced_before_can_be_compiled(tmp_path: Path) -> None:
+    """A function or a saved model may be called in one that XLA compiles later."""
+    require_xla()
+    model = tf.Module()
+    boxes = tf.TensorSpec([None, 4])
+    model.plain = tf.function(lambda b: box_iou(b, b), input_signature=[boxes])
+    model.jit = tf.function(
+        lambda b: box_iou(b, b), input_signature=[boxes], jit_compile=True
+    )
+    tf.saved_model.save(model, str(tmp_path))
+    program = """
+import sys, tensorflow as tf, ssdops.ops
+boxes = tf.constant([[0., 0., 1., 1.]])
+traced = tf.function(lambda b: ssdops.box_iou(b, b)).get_concrete_function(boxes)
+model = tf.saved_model.load(sys.argv[1])
+for function in (traced, model.plain, model.jit):
+    compiled = tf.function(lambda b: function(b) + function(b), jit_compile=True)
+    print(function(boxes).numpy(), compiled(boxes).numpy())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["[[1.]] [[2.]]"] * 3
 
 
 def test_many_threads_at_once() -> None:
