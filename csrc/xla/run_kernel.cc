@@ -175,7 +175,8 @@ absl::StatusOr<OpKernel*> KernelFor(std::string_view text) {
     absl::Status status = tensorflow::NodeProperties::CreateFromNodeDef(
         node, tensorflow::OpRegistry::Global(), &properties);
     if (!status.ok()) return status;
-    CallDevice device(Threads(1));
+    // A kernel needs no threads before it runs.
+    CallDevice device(nullptr);
     OpKernel* made = nullptr;
     status = tensorflow::CreateOpKernel(
         tensorflow::DeviceType(tensorflow::DEVICE_CPU), &device,
