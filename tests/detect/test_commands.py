@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.data import data_path
+from support.programs import run_program
 from typer.testing import CliRunner
 
 from ssdops.anchors import AnchorGrid, anchor_grid, anchor_grid_names
@@ -353,4 +352,4 @@ def test_anchors_command_does_not_need_tensorflow() -> None:
         "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    run_program(code)

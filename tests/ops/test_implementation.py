@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.programs import run_program
 from support.requirements import require_native_op
 
 import ssdops
@@ -261,4 +260,4 @@ def test_importing_the_ops_leaves_tensorflow_to_be_configured() -> None:
         "import tensorflow as tf; from ssdops import *; import ssdops.image;"
         "tf.config.threading.set_intra_op_parallelism_threads(1)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    run_program(program)

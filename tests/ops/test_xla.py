@@ -6,8 +6,6 @@ That every op gives the same compiled is tested in its own file, as one of `MODE
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 import tensorflow as tf
 from support.bits import assert_equal_bits
 from support.cases import random_boxes
+from support.programs import run_program
 from support.requirements import require_xla
 
 import ssdops
@@ -180,11 +179,9 @@ print(tf.function(iou, jit_compile=True)(boxes).numpy())
 rows = lambda b: ssdops.nms(b, tf.ones([1]), max_output_size=3)
 print(tf.function(rows, jit_compile=True)(boxes).indices.numpy())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert "[[1.]]" in done.stdout
-    assert "[ 0 -1 -1]" in done.stdout
+    printed = run_program(program)
+    assert "[[1.]]" in printed
+    assert "[ 0 -1 -1]" in printed
 
 
 def test_what_was_traced_before_can_be_compiled(tmp_path: Path) -> None:
@@ -206,13 +203,8 @@ for function in (traced, model.plain, model.jit):
     compiled = tf.function(lambda b: function(b) + function(b), jit_compile=True)
     print(function(boxes).numpy(), compiled(boxes).numpy())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines() == ["[[1.]] [[2.]]"] * 3
+    printed = run_program(program, str(tmp_path))
+    assert printed.splitlines() == ["[[1.]] [[2.]]"] * 3
 
 
 def test_many_threads_at_once() -> None:
@@ -309,7 +301,7 @@ with tf.GradientTape() as tape:
 assert tape.gradient(loss.total, logits) is not None
 print(ssdops.detect(logits, offsets, boxes).num_detections.numpy().tolist())
 """
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    run_program(program)
 
 
 def test_replicas() -> None:
@@ -332,7 +324,4 @@ for batch in strategy.experimental_distribute_dataset(data):
     assert (actual == ssdops.box_iou(boxes, boxes).numpy()).all()
 print("equal")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert "equal" in done.stdout
+    assert "equal" in run_program(program)
