@@ -10,24 +10,32 @@ option(SSDOPS_CUDA_EMULATOR
 set(SSDOPS_CUDA_ARCHITECTURES 75-real 80-real 90-real 100-real 120)
 
 # Looks where people have it: CUDACXX, CUDA_HOME, the path, the usual folder, and the
-# wheels of PyPI (nvidia-cuda-nvcc) in the environment of the interpreter.
+# wheels of PyPI (nvidia-cuda-nvcc) in the environment of the interpreter. Tells by
+# the environment, as check_language() asks for it.
 function(ssdops_find_nvcc)
   if(CMAKE_CUDA_COMPILER)
     return()
   endif()
   if(NOT "$ENV{CUDACXX}" STREQUAL "")
-    set(CMAKE_CUDA_COMPILER "$ENV{CUDACXX}" CACHE FILEPATH "CUDA compiler")
+    set(nvcc "$ENV{CUDACXX}")
+  else()
+    cmake_path(GET Python_EXECUTABLE PARENT_PATH python_bin)
+    file(GLOB wheels "${python_bin}/../lib/python3*/site-packages/nvidia/*/bin")
+    find_program(
+      nvcc nvcc
+      HINTS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin"
+      PATHS /usr/local/cuda/bin ${wheels}
+      NO_CACHE)
+  endif()
+  if(NOT nvcc)
     return()
   endif()
-  cmake_path(GET Python_EXECUTABLE PARENT_PATH python_bin)
-  file(GLOB wheels "${python_bin}/../lib/python3*/site-packages/nvidia/*/bin")
-  find_program(
-    nvcc nvcc
-    HINTS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin"
-    PATHS /usr/local/cuda/bin ${wheels}
-    NO_CACHE)
-  if(nvcc)
-    set(CMAKE_CUDA_COMPILER "${nvcc}" CACHE FILEPATH "CUDA compiler")
+  set(ENV{CUDACXX} "${nvcc}")
+  # nvcc looks in lib64, the wheels have lib.
+  cmake_path(GET nvcc PARENT_PATH nvcc_bin)
+  cmake_path(SET nvcc_lib NORMALIZE "${nvcc_bin}/../lib")
+  if(EXISTS "${nvcc_lib}/libcudart_static.a")
+    set(ENV{CUDAFLAGS} "$ENV{CUDAFLAGS} -L${nvcc_lib}")
   endif()
 endfunction()
 
@@ -49,14 +57,19 @@ macro(ssdops_find_cuda)
     endif()
     # Tries it out, so that a compiler that does not work is no error yet.
     check_language(CUDA)
-    if(NOT CMAKE_CUDA_COMPILER)
-      ssdops_skip(CUDA "no CUDA compiler (nvcc) was found that works")
+    if(NOT CMAKE_CUDA_COMPILER AND NOT "$ENV{CUDACXX}" STREQUAL "")
+      ssdops_skip(CUDA "the CUDA compiler $ENV{CUDACXX} does not work")
+    elseif(NOT CMAKE_CUDA_COMPILER)
+      ssdops_skip(CUDA "no CUDA compiler (nvcc) was found")
     else()
       enable_language(CUDA)
-      find_package(CUDAToolkit QUIET)
+      # Not of FindCUDAToolkit, which does not find that of the wheels.
+      find_library(SSDOPS_CUDART cudart_static
+                   HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES})
+      mark_as_advanced(SSDOPS_CUDART)
       if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
         ssdops_skip(CUDA "nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than 12.0")
-      elseif(NOT TARGET CUDA::cudart_static)
+      elseif(NOT SSDOPS_CUDART)
         ssdops_skip(CUDA "the static CUDA runtime was not found")
       else()
         ssdops_add_cuda_library()
@@ -81,7 +94,11 @@ macro(ssdops_add_cuda_library)
             $<$<BOOL:${SSDOPS_WERROR}>:-Werror=all-warnings>)
   # The libraries need the headers and the runtime, which stays inside them.
   target_compile_definitions(ssdops_cuda_kernels PUBLIC SSDOPS_WITH_CUDA)
-  target_link_libraries(ssdops_cuda_kernels PUBLIC CUDA::cudart_static)
+  target_include_directories(ssdops_cuda_kernels SYSTEM
+                             PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  find_package(Threads REQUIRED)
+  target_link_libraries(ssdops_cuda_kernels PUBLIC "${SSDOPS_CUDART}" Threads::Threads
+                                                   ${CMAKE_DL_LIBS} rt)
   list(JOIN CMAKE_CUDA_ARCHITECTURES " " architectures)
   set(SSDOPS_CUDA_VERSION ${CMAKE_CUDA_COMPILER_VERSION})
   ssdops_built(CUDA "CUDA ${CMAKE_CUDA_COMPILER_VERSION}, for ${architectures}")
