@@ -81,8 +81,6 @@ __device__ Box<T> Sum(const Box<T>& a, const Box<T>& b) {
   return {a.ymin + b.ymin, a.xmin + b.xmin, a.ymax + b.ymax, a.xmax + b.xmax};
 }
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 template <typename T>
 __device__ Box<T> BoxOfLane(const Box<T>& box, int lane) {
   return {__shfl_sync(kAllLanes, box.ymin, lane),

@@ -16,6 +16,7 @@ namespace ssdops {
 // Threads of a block, if nothing asks for another number.
 constexpr int kBlockThreads = 256;
 constexpr int kWarpThreads = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
 
 // Blocks of a grid, which walk over what there is to do in steps of the grid.
 // Enough to fill every GPU; few enough that 64-bit sizes are no matter.

@@ -12,7 +12,6 @@ namespace {
 // shared memory at a time.
 constexpr int kTile = kBlockThreads;
 constexpr int kWarps = kTile / kWarpThreads;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // Overlaps up to this count as none.
 template <typename T>

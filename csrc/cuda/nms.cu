@@ -13,7 +13,6 @@ namespace {
 // Candidates of a slice, one per thread of the block that judges them.
 constexpr int kSliceThreads = 1024;
 constexpr int kWarps = kSliceThreads / kWarpThreads;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 template <typename T>
 struct Parts {

@@ -7,7 +7,6 @@ namespace ssdops {
 namespace {
 
 constexpr int kSuppressThreads = 256;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The candidates at work.
 template <typename T>

@@ -10,7 +10,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The measure of how much two boxes overlap, at least 0.
 template <typename T>

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
 from ssdops.data.pipeline import evaluation_batches, training_batches
 from ssdops.data.records import Dataset, Record
-from ssdops.data.voc import DroppedObjectsWarning, read_voc, write_voc
+from ssdops.data.voc import read_voc, write_voc
 
 __all__ = [
     "DIGIT_NAMES",
@@ -16,6 +17,7 @@ __all__ = [
     "SceneSettings",
     "compose_digit_scenes",
     "evaluation_batches",
+    "read_class_names",
     "read_voc",
     "training_batches",
     "write_voc",

@@ -25,6 +25,14 @@ class Record:
         labels: int32 `[N]`, class ids from 1.
         difficult: bool `[N]`; evaluation leaves these objects out, training uses them.
         image_id: name of the image, unique in its data set.
+        crowd: bool `[N]`; the box is around many objects of the class that have no
+            boxes of their own. Training ignores what lies in it, evaluation forgives
+            detections there. None for no such region.
+        area: float32 `[N]`, pixels that each object covers, where a data set tells:
+            by it, COCO's metrics call an object small or large. None for the areas of
+            the boxes.
+        image_size: height and width of the image in pixels, or None if they are not
+            known without opening it.
 
     Raises:
         ValueError: if shapes or dtypes do not fit, or a box has no positive area.
@@ -35,6 +43,9 @@ class Record:
     labels: npt.NDArray[np.int32]
     difficult: npt.NDArray[np.bool_]
     image_id: str
+    crowd: npt.NDArray[np.bool_] | None = None
+    area: npt.NDArray[np.float32] | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks shapes, dtypes and areas, so that nothing behind a reader has to."""
@@ -43,8 +54,12 @@ class Record:
             ("boxes", (count, 4), np.float32),
             ("labels", (count,), np.int32),
             ("difficult", (count,), np.bool_),
+            ("crowd", (count,), np.bool_),
+            ("area", (count,), np.float32),
         ):
             value = getattr(self, name)
+            if value is None and name in ("crowd", "area"):
+                continue
             if value.shape != shape or value.dtype != dtype:
                 raise ValueError(
                     f"{name} of {self.image_id} must be {np.dtype(dtype)} of shape"
@@ -57,6 +72,14 @@ class Record:
         # Written so that NaN fails as well.
         if not (self.boxes[:, 2:] > self.boxes[:, :2]).all():
             raise ValueError(f"boxes of {self.image_id} must each have an area above 0")
+        if isinstance(self.image, np.ndarray):
+            height, width = self.image.shape[:2]
+            if self.image_size not in (None, (height, width)):
+                raise ValueError(
+                    f"image_size of {self.image_id} must be that of the image,"
+                    f" {(height, width)}, got {self.image_size}"
+                )
+            object.__setattr__(self, "image_size", (height, width))
 
 
 @dataclass(frozen=True, eq=False)

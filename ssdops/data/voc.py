@@ -13,8 +13,6 @@ does not subtract 1 from the 1-based corners, and so `[1, 1, W, H]` becomes
 from __future__ import annotations
 
 import math
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,13 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 from PIL import Image, UnidentifiedImageError
 
+from ssdops.data.collection import AnnotatedImage, AnnotatedObject, collect_dataset
 from ssdops.data.records import Dataset, Record
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
-_BACKGROUND = "background"
 _JPEG_QUALITY = 92
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
-
-
-class DroppedObjectsWarning(UserWarning):
-    """Some objects of a data set cannot be used; says how many and why."""
 
 
 def read_voc(
@@ -71,51 +65,7 @@ def read_voc(
     folder = Path(folder)
     names = _image_names(folder, split)
     parsed = [_read_annotation(folder, name) for name in names]
-    if class_names is None:
-        found = {label for _, objects in parsed for label, *_ in objects}
-        foreground = sorted(found - {_BACKGROUND})
-    else:
-        foreground = [str(name) for name in class_names]
-        if foreground and foreground[0] == _BACKGROUND:
-            foreground = foreground[1:]
-        if len(set(foreground)) < len(foreground):
-            raise ValueError(f"class_names must differ, got {foreground}")
-    class_id = {name: number for number, name in enumerate(foreground, start=1)}
-
-    dropped: Counter[str] = Counter()
-    records = []
-    for name, (image, objects) in zip(names, parsed, strict=True):
-        boxes, labels, difficult = [], [], []
-        for label, box, hard in objects:
-            if label not in class_id:
-                raise ValueError(
-                    f"{_annotation_path(folder, name)}: class {label!r} is not one of"
-                    f" {', '.join(foreground)}"
-                )
-            clipped, cause = _clip(box)
-            if cause:
-                dropped[cause] += 1
-                continue
-            boxes.append(clipped)
-            labels.append(class_id[label])
-            difficult.append(hard)
-        records.append(
-            Record(
-                image=image,
-                boxes=np.array(boxes, np.float32).reshape(-1, 4),
-                labels=np.array(labels, np.int32),
-                difficult=np.array(difficult, bool),
-                image_id=name,
-            )
-        )
-    if dropped:
-        causes = ", ".join(f"{count} {cause}" for cause, count in dropped.items())
-        warnings.warn(
-            f"{folder}: {sum(dropped.values())} objects left out: {causes}",
-            DroppedObjectsWarning,
-            stacklevel=2,
-        )
-    return Dataset(records, (_BACKGROUND, *foreground), dict(dropped))
+    return collect_dataset(parsed, class_names, folder)
 
 
 def write_voc(
@@ -186,10 +136,8 @@ def _image_names(folder: Path, split: str | None) -> list[str]:
     return names
 
 
-def _read_annotation(
-    folder: Path, name: str
-) -> tuple[Path, list[tuple[str, tuple[float, float, float, float], bool]]]:
-    """Image path and objects (class, relative box, difficult) of one XML file."""
+def _read_annotation(folder: Path, name: str) -> AnnotatedImage:
+    """What one XML file says."""
     path = _annotation_path(folder, name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation")
@@ -206,7 +154,7 @@ def _read_annotation(
     image = _image_path(folder, name, root.findtext("filename"))
     width = _number(path, root, "size/width", 0.0)
     height = _number(path, root, "size/height", 0.0)
-    if not (width > 0 and height > 0):
+    if not (0 < width < math.inf and 0 < height < math.inf):
         width, height = _image_size(image)
     objects = []
     for element in root.findall("object"):
@@ -225,11 +173,12 @@ def _read_annotation(
             corners[3] / width,
         )
         hard = _number(path, element, "difficult", 0.0) > 0
-        objects.append((label, box, hard))
+        objects.append(AnnotatedObject(label, box, hard))
     # Grouped by class in order of first appearance: the order of the official code,
     # which decides ties in matching. `sorted` keeps the order inside a class.
-    first = {label: i for i, (label, *_) in reversed(list(enumerate(objects)))}
-    return image, sorted(objects, key=lambda item: first[item[0]])
+    first = {item.name: i for i, item in reversed(list(enumerate(objects)))}
+    objects.sort(key=lambda item: first[item.name])
+    return AnnotatedImage(image, name, objects, path, (int(height), int(width)))
 
 
 def _number(path: Path, element: Any, tag: str, default: float | None) -> float:
@@ -270,21 +219,6 @@ def _image_size(path: Path) -> tuple[float, float]:
             return (height, width) if turned else (width, height)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image: {error}") from None
-
-
-def _clip(
-    box: tuple[float, float, float, float],
-) -> tuple[tuple[float, ...], str]:
-    """The box inside the image, and why it cannot be used (empty if it can)."""
-    if not all(math.isfinite(value) for value in box):
-        return box, "with a corner that is not finite"
-    if box[2] <= box[0] or box[3] <= box[1]:
-        return box, "degenerate (no width or no height)"
-    clipped = tuple(min(max(value, 0.0), 1.0) for value in box)
-    lower, upper = np.array(clipped, np.float32).reshape(2, 2)
-    if not (upper > lower).all():
-        return box, "outside the image"
-    return clipped, ""
 
 
 def _annotation(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,12 +38,20 @@ def test_a_record_may_be_empty():
         ({"boxes": np.array([[np.nan, 0, 1, 1]], np.float32)}, "area"),
         ({"boxes": np.array([[0, 0, 1]], np.float32)}, "boxes"),
         ({"difficult": np.zeros(1, np.int32)}, "difficult"),
+        ({"crowd": np.zeros(2, bool)}, "crowd"),
+        ({"area": np.zeros(1, np.float64)}, "area"),
+        ({"image_size": (4, 5)}, "image_size"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message) as error:
         make_record(**changes)
     assert "picture" in str(error.value)
+
+
+def test_the_size_of_an_image_in_memory_is_known():
+    assert make_record().image_size == (4, 4)
+    assert make_record(image=Path("a.jpg")).image_size is None
 
 
 def test_every_label_needs_a_name():

@@ -53,7 +53,12 @@ def test_corners_are_divided_as_they_stand(tmp_path):
 
 @pytest.mark.parametrize(
     "size",
-    ["", "<width>0</width><height>0</height>", "<width>nan</width><height>9</height>"],
+    [
+        "",
+        "<width>0</width><height>0</height>",
+        "<width>nan</width><height>9</height>",
+        "<width>9</width><height>inf</height>",
+    ],
 )
 def test_a_useless_size_falls_back_to_the_image(tmp_path, size):
     xml = annotation(object_xml(0, 0, WIDTH, HEIGHT), size=size)
