@@ -7,9 +7,11 @@ from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
 from ssdops.data.pipeline import evaluation_batches, training_batches
 from ssdops.data.records import Dataset, Record
+from ssdops.data.sources import DATA_FORMATS, read_dataset
 from ssdops.data.voc import read_voc, write_voc
 
 __all__ = [
+    "DATA_FORMATS",
     "DIGIT_NAMES",
     "Dataset",
     "DroppedObjectsWarning",
@@ -18,6 +20,7 @@ __all__ = [
     "compose_digit_scenes",
     "evaluation_batches",
     "read_class_names",
+    "read_dataset",
     "read_voc",
     "training_batches",
     "write_voc",
