@@ -27,3 +27,6 @@ MIN_MATCH_IOU = 1e-6
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 """Scale of the offsets `(ty, tx, th, tw)`."""
+
+MEAN_RGB = (123, 117, 104)
+"""Mean colour of the pictures that VGG-16 was trained on, in grey levels."""
