@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops.data.augmentation import AUGMENTATIONS, Augmentation
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
 from ssdops.data.pipeline import evaluation_batches, training_batches
@@ -11,8 +12,10 @@ from ssdops.data.sources import DATA_FORMATS, read_dataset
 from ssdops.data.voc import read_voc, write_voc
 
 __all__ = [
+    "AUGMENTATIONS",
     "DATA_FORMATS",
     "DIGIT_NAMES",
+    "Augmentation",
     "Dataset",
     "DroppedObjectsWarning",
     "Record",

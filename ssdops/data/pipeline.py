@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From records to batches: decoding, resizing, padding, order."""
+"""From records to batches: decoding, augmentation, padding, order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from PIL import Image
 
-from ssdops.constants import PADDING_LABEL
+from ssdops.constants import IGNORE_LABEL, PADDING_LABEL
+from ssdops.data.augmentation import Augmentation, augment
 from ssdops.data.records import Dataset, Record
 from ssdops.image_io import load_image, resize_image
 
 CACHE_BYTES: Final = 2 * 2**30
-"""Resized images of a data set are kept in memory up to this many bytes."""
+"""Decoded images of a data set are kept in memory up to this many bytes."""
+
+MAX_AUGMENTED_PIXELS: Final = 2 * 2**20
+"""Larger images are shrunk by a whole factor before they are augmented: the canvas that
+they are laid on has up to 16 times as many pixels."""
+
+_Pixels = npt.NDArray[np.uint8]
 
 
 def training_batches(
@@ -24,25 +33,31 @@ def training_batches(
     *,
     seed: int,
     first_step: int = 0,
+    augmentation: Augmentation | None = None,
+    use_difficult: bool = True,
 ) -> tf.data.Dataset:
     """Endless batches in an order that depends only on the seed and the step.
 
-    Every epoch visits all images once, in an order of its own; a batch may join the
-    end of one epoch and the beginning of the next. A pipeline that starts at step
-    `k` gives the batches that a longer one gives from its step `k` on.
+    Every epoch visits all images once, in an order of its own and changed in a way of
+    its own; a batch may join the end of one epoch and the beginning of the next. A
+    pipeline that starts at step `k` gives the batches that a longer one gives from its
+    step `k` on.
 
     Args:
         dataset: at least one record.
         image_size: height and width that images are stretched to.
         batch_size: images per batch, at least 1.
-        seed: of the order.
+        seed: of the order and the augmentation.
         first_step: number of batches to leave out, at no cost.
+        augmentation: random changes of the images; None to resize them only.
+        use_difficult: whether difficult objects are trained on, as the official code
+            does for VOC; else they are left out.
 
     Returns:
         Batches with `images` uint8 `[B, h, w, 3]` RGB, `gt_boxes` float32 `[B, G, 4]`
-        relative, `gt_labels` int32 `[B, G]` padded with 0, where `G` is the largest
-        number of objects in the data set (at least 1), and `indices` int64 `[B]`
-        into `dataset.records`.
+        relative, `gt_labels` int32 `[B, G]` padded with 0 and with -1 for crowds, where
+        `G` is the largest number of objects in the data set (at least 1), and `indices`
+        int64 `[B]` into `dataset.records`.
 
     Raises:
         ValueError: if the data set is empty or a number is out of range.
@@ -61,8 +76,28 @@ def training_batches(
             position % count, seed=epoch, max_index=count - 1
         )
 
+    table = _GroundTruth(dataset, use_difficult=use_difficult)
+    images = _DecodedImages(
+        dataset, _small_enough if augmentation else _resized_to(image_size)
+    )
+
+    def load(position: tf.Tensor) -> dict[str, Any]:
+        index = shuffled(position)
+        image = images.at(index)
+        boxes, labels = table.at(index)
+        if augmentation is not None:
+            image, boxes, labels = augment(
+                image,
+                boxes,
+                labels,
+                seed=tf.stack([tf.constant(seed, tf.int64), position]),
+                image_size=image_size,
+                settings=augmentation,
+            )
+        return _element(image, boxes, labels, index, image_size)
+
     positions = tf.data.Dataset.range(first_step * batch_size, np.iinfo(np.int64).max)
-    return _load(positions.map(shuffled), dataset, image_size, batch_size)
+    return _batches(positions, load, batch_size)
 
 
 def evaluation_batches(
@@ -74,57 +109,95 @@ def evaluation_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    positions = tf.data.Dataset.range(len(dataset))
-    return _load(positions, dataset, image_size, batch_size)
-
-
-def _load(
-    indices: tf.data.Dataset,
-    dataset: Dataset,
-    image_size: tuple[int, int],
-    batch_size: int,
-) -> tf.data.Dataset:
-    source = _ResizedImages(dataset, image_size)
-    rows = max([1, *(len(record.labels) for record in dataset.records)])
-    padded = [_padded_ground_truth(record, rows) for record in dataset.records]
-    no_boxes = np.zeros((0, rows, 4), np.float32)
-    no_labels = np.zeros((0, rows), np.int32)
-    all_boxes = tf.constant(np.stack([b for b, _ in padded]) if padded else no_boxes)
-    all_labels = tf.constant(np.stack([x for _, x in padded]) if padded else no_labels)
+    table = _GroundTruth(dataset, use_difficult=True)
+    images = _DecodedImages(dataset, _resized_to(image_size))
 
     def load(index: tf.Tensor) -> dict[str, Any]:
-        image = tf.numpy_function(source, [index], tf.uint8, stateful=False)
-        return {
-            "images": tf.ensure_shape(image, (*image_size, 3)),
-            "gt_boxes": all_boxes[index],
-            "gt_labels": all_labels[index],
-            "indices": index,
-        }
+        return _element(images.at(index), *table.at(index), index, image_size)
 
-    loaded = indices.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _batches(tf.data.Dataset.range(len(dataset)), load, batch_size)
+
+
+def _batches(
+    positions: tf.data.Dataset,
+    load: Callable[[tf.Tensor], dict[str, Any]],
+    batch_size: int,
+) -> tf.data.Dataset:
+    loaded = positions.map(
+        load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return loaded.batch(batch_size).prefetch(2)
 
 
-def _padded_ground_truth(
-    record: Record, rows: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    boxes = np.zeros((rows, 4), np.float32)
-    labels = np.full(rows, PADDING_LABEL, np.int32)
-    boxes[: len(record.boxes)] = record.boxes
-    labels[: len(record.labels)] = record.labels
-    return boxes, labels
+def _element(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    index: tf.Tensor,
+    image_size: tuple[int, int],
+) -> dict[str, Any]:
+    return {
+        "images": tf.ensure_shape(image, (*image_size, 3)),
+        "gt_boxes": boxes,
+        "gt_labels": labels,
+        "indices": index,
+    }
 
 
-class _ResizedImages:
+class _GroundTruth:
+    """Padded ground truth of all images, by index."""
+
+    def __init__(self, dataset: Dataset, *, use_difficult: bool) -> None:
+        rows = max([1, *(len(record.labels) for record in dataset.records)])
+        boxes = np.zeros((len(dataset), rows, 4), np.float32)
+        labels = np.full((len(dataset), rows), PADDING_LABEL, np.int32)
+        for i, record in enumerate(dataset.records):
+            of_record = _training_labels(record, use_difficult=use_difficult)
+            used = of_record != PADDING_LABEL
+            boxes[i, : used.sum()] = record.boxes[used]
+            labels[i, : used.sum()] = of_record[used]
+        self._boxes, self._labels = tf.constant(boxes), tf.constant(labels)
+
+    def at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._boxes[index], self._labels[index]
+
+
+def _training_labels(record: Record, *, use_difficult: bool) -> npt.NDArray[np.int32]:
+    labels = record.labels.copy()
+    if not use_difficult:
+        labels[record.difficult] = PADDING_LABEL
+    if record.crowd is not None:
+        labels[record.crowd] = IGNORE_LABEL
+    return labels
+
+
+def _resized_to(image_size: tuple[int, int]) -> Callable[[_Pixels], _Pixels]:
+    return lambda image: resize_image(image, image_size)
+
+
+def _small_enough(image: _Pixels) -> _Pixels:
+    factor = 1
+    while image.shape[0] * image.shape[1] > MAX_AUGMENTED_PIXELS * factor**2:
+        factor += 1
+    if factor == 1:
+        return image
+    return np.asarray(Image.fromarray(image).reduce(factor))
+
+
+class _DecodedImages:
     """Images of a data set by index, decoded once while they fit in memory."""
 
-    def __init__(self, dataset: Dataset, image_size: tuple[int, int]) -> None:
+    def __init__(self, dataset: Dataset, prepare: Callable[[_Pixels], _Pixels]) -> None:
         self._dataset = dataset
-        self._image_size = image_size
-        self._cache: dict[int, npt.NDArray[np.uint8]] = {}
-        self._capacity = CACHE_BYTES // (image_size[0] * image_size[1] * 3)
+        self._prepare = prepare
+        self._cache: dict[int, _Pixels] = {}
+        self._bytes_left = CACHE_BYTES
 
-    def __call__(self, index: np.int64) -> npt.NDArray[np.uint8]:
+    def at(self, index: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(self._get, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, (None, None, 3))
+
+    def _get(self, index: np.int64) -> _Pixels:
         key = int(index)
         cached = self._cache.get(key)
         if cached is not None:
@@ -132,7 +205,9 @@ class _ResizedImages:
         image = self._dataset.records[key].image
         if not isinstance(image, np.ndarray):
             image = load_image(image)
-        resized = resize_image(image, self._image_size)
-        if len(self._cache) < self._capacity:
-            self._cache[key] = resized
-        return resized
+        image = self._prepare(image)
+        # Several threads may be here; a few bytes more or less do not matter.
+        if image.nbytes <= self._bytes_left:
+            self._bytes_left -= image.nbytes
+            self._cache[key] = image
+        return image

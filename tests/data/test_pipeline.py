@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdops.data import Dataset, Record, evaluation_batches, training_batches
+from ssdops.data import (
+    Dataset,
+    Record,
+    evaluation_batches,
+    pipeline,
+    training_batches,
+)
+from ssdops.data.augmentation import Augmentation
 
 NAMES = ("background", "a", "b")
 SIZE = (8, 12)
@@ -88,6 +96,76 @@ def test_images_without_objects_still_have_a_padding_row():
 def test_a_batch_may_be_larger_than_the_data_set():
     batches = training_batches(make_dataset(1), SIZE, 3, seed=0)
     assert indices(batches, 2) == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_difficult_objects_may_be_left_out_and_crowds_are_ignored():
+    record = Record(
+        image=np.zeros((*SIZE, 3), np.uint8),
+        boxes=np.array([[0, 0, 0.1 * i, 1] for i in (1, 2, 3)], np.float32),
+        labels=np.array([1, 2, 2], np.int32),
+        difficult=np.array([True, False, False]),
+        crowd=np.array([False, False, True]),
+        image_id="x",
+    )
+    data = Dataset([record], NAMES)
+    batch = next(iter(training_batches(data, SIZE, 1, seed=0)))
+    assert batch["gt_labels"].numpy().tolist() == [[1, 2, -1]]
+    np.testing.assert_array_equal(batch["gt_boxes"][0], record.boxes)
+    batch = next(iter(training_batches(data, SIZE, 1, seed=0, use_difficult=False)))
+    assert batch["gt_labels"].numpy().tolist() == [[2, -1, 0]]
+    np.testing.assert_array_equal(batch["gt_boxes"][0, :2], record.boxes[1:])
+
+
+class TestAugmented:
+    """Batches of randomly changed images."""
+
+    DATA = make_dataset(5, objects=lambda _: 2)
+
+    def batches(self, count, **options):
+        batches = training_batches(
+            self.DATA, SIZE, 4, seed=9, augmentation=Augmentation(), **options
+        )
+        return [
+            {name: value.numpy() for name, value in batch.items()}
+            for batch in islice(batches, count)
+        ]
+
+    @pytest.mark.parametrize("first_step", [0, 2, 4])
+    def test_seeking_gives_the_same_changes(self, first_step):
+        whole = self.batches(6)[first_step:]
+        for a, b in zip(
+            whole, self.batches(6 - first_step, first_step=first_step), strict=True
+        ):
+            for name, value in a.items():
+                np.testing.assert_array_equal(value, b[name])
+
+    def test_every_epoch_changes_an_image_in_another_way(self):
+        seen = [
+            image.tobytes()
+            for batch in self.batches(10)
+            for image, index in zip(batch["images"], batch["indices"], strict=True)
+            if index == 3
+        ]
+        assert len(seen) == 8
+        assert len(set(seen)) == len(seen)
+
+    def test_large_images_are_shrunk_before(self, monkeypatch):
+        monkeypatch.setattr(pipeline, "MAX_AUGMENTED_PIXELS", 20)
+        small = pipeline._small_enough(np.full((*SIZE, 3), 7, np.uint8))
+        assert small.shape == (3, 4, 3)
+        assert (small == 7).all()
+
+    def test_images_of_any_size_meet_in_a_batch(self, tmp_path):
+        records = []
+        for i, size in enumerate([(7, 300), (90, 40), (1, 1)]):
+            path = tmp_path / f"{i}.png"
+            Image.new("RGB", size, (i, i, i)).save(path)
+            records.append(replace(self.DATA.records[i], image=path, image_size=None))
+        batches = training_batches(
+            Dataset(records, NAMES), SIZE, 3, seed=0, augmentation=Augmentation()
+        )
+        for batch in islice(batches, 4):
+            assert batch["images"].shape == (3, *SIZE, 3)
 
 
 def test_evaluation_keeps_the_order_and_the_rest():
