@@ -6,31 +6,47 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import tensorflow as tf
 from rich.console import Console
 
-from ssdops.data import Dataset, training_batches
+from ssdops.data import AUGMENTATIONS, Dataset, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
-from ssdops.ops import assign_targets, multibox_loss
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
 from ssdops.training.interrupt import StopRequest
-from ssdops.training.log import CsvLog
+from ssdops.training.log import CsvLog, read_log
+from ssdops.training.non_finite import first_non_finite
+from ssdops.training.optimizer import (
+    averaged_weights,
+    build_optimizer,
+    frozen_layers,
+    inner_optimizer,
+)
 from ssdops.training.progress import RunProgress
+from ssdops.training.step import StepResult, make_train_step
 
 TRAINING_LOG: Final = "training.csv"
 EVALUATION_LOG: Final = "evaluation.csv"
 CHECKPOINTS: Final = "checkpoints"
 MODEL: Final = "model"
+BEST_MODEL: Final = "best"
 
 _LOG_EVERY = 10
-_LOSS_COLUMNS = ("loss", "localization", "confidence", "learning_rate", "images_per_s")
+_LOSS_COLUMNS = (
+    "loss",
+    "localization",
+    "confidence",
+    "gradient_norm",
+    "learning_rate",
+    "images_per_s",
+    "data_wait",
+)
+# A loss scale that was halved below this has no step left to try.
+_SMALLEST_LOSS_SCALE = 1.0
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - not an error
@@ -62,12 +78,16 @@ class TrainingResult:
         first_step: where this call began; above 0 if the run was resumed.
         seconds: duration of this call.
         folder: run folder.
+        best_map: highest mAP of its evaluations; None without any.
+        stopped_early: whether it ended because the mAP did not rise any more.
     """
 
     steps: int
     first_step: int
     seconds: float
     folder: Path
+    best_map: float | None
+    stopped_early: bool
 
 
 def train(
@@ -83,9 +103,10 @@ def train(
     """Train a detector, or go on with a run that was stopped.
 
     The run folder gets `training.json` (the settings), `training.csv` (losses),
-    `evaluation.csv` (mAP), `checkpoints/` and `model/` (`SSD.save`). Weights,
-    optimizer and order of the images are restored from the last checkpoint, so a run
-    that was stopped or killed gives what it would have given.
+    `evaluation.csv` (mAP), `checkpoints/`, `model/` (`SSD.save`) and `best/`, the model
+    of the evaluation with the highest mAP. Weights, optimizer, averages, order and
+    augmentation of the images are restored from the last checkpoint, so a run that was
+    stopped or killed gives what it would have given.
 
     Args:
         model: detector to train, in place; its class ids are those of the data.
@@ -104,7 +125,7 @@ def train(
             are saved.
         NonFiniteLossError: if the loss became NaN or infinite.
         ConfigMismatchError: if the folder's run has other settings.
-        ValueError: if the model and the data do not fit.
+        ValueError: if the model, the data and the settings do not fit.
     """
     folder = Path(folder)
     console = console or Console()
@@ -113,11 +134,12 @@ def train(
             f"the model has {model.spec.num_classes} classes,"
             f" the data set {train_data.num_classes}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if restart:
-        _remove_run(folder)
-    config.keep(folder)
-    return _Run(model, train_data, evaluation_data, config, folder, console).go()
+    with frozen_layers(model.network, config.freeze):
+        folder.mkdir(parents=True, exist_ok=True)
+        if restart:
+            _remove_run(folder)
+        config.keep(folder)
+        return _Run(model, train_data, evaluation_data, config, folder, console).go()
 
 
 def _remove_run(folder: Path) -> None:
@@ -126,7 +148,7 @@ def _remove_run(folder: Path) -> None:
         return
     for name in (CONFIG_FILE, TRAINING_LOG, EVALUATION_LOG):
         (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, MODEL):
+    for name in (CHECKPOINTS, MODEL, BEST_MODEL):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -149,17 +171,8 @@ class _Run:
         self._folder = folder
         self._console = console
 
-        self._optimizer = keras.optimizers.AdamW(
-            learning_rate=config.learning_rate_schedule(),
-            weight_decay=config.weight_decay,
-            global_clipnorm=config.gradient_clip_norm,
-        )
-        self._optimizer.exclude_from_weight_decay(
-            var_list=[
-                v for v in model.network.trainable_variables if v.name != "kernel"
-            ]
-        )
-        self._optimizer.build(model.network.trainable_variables)
+        self._variables = model.network.trainable_variables
+        self._optimizer = build_optimizer(config, self._variables)
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(network=model.network, optimizer=self._optimizer),
             str(folder / CHECKPOINTS),
@@ -169,10 +182,12 @@ class _Run:
             self._manager.checkpoint.restore(
                 self._manager.latest_checkpoint
             ).assert_existing_objects_matched()
-        self._step = int(self._optimizer.iterations.numpy())
+        # A step that a loss scale left out is one, too.
+        self._step = self._steps_of_checkpoint()
         self._first_step = self._step
         self._losses = CsvLog(folder / TRAINING_LOG, _LOSS_COLUMNS, self._step)
         self._evaluations = CsvLog(folder / EVALUATION_LOG, ("map_50",), self._step)
+        self._maps = [row["map_50"] for row in read_log(folder / EVALUATION_LOG)]
 
     def go(self) -> TrainingResult:
         """All remaining steps."""
@@ -183,123 +198,157 @@ class _Run:
                 f"resuming after step {self._first_step} of {config.steps}",
                 highlight=False,
             )
-        if self._step < config.steps:
+        if self._step < config.steps and not self._has_stagnated():
             batches = training_batches(
                 self._train_data,
                 self._model.spec.image_size,
                 config.batch_size,
                 seed=config.seed,
                 first_step=self._step,
+                augmentation=AUGMENTATIONS[config.augmentation],
+                use_difficult=config.use_difficult,
             )
             progress = RunProgress(self._console, config.steps, self._step)
             with StopRequest() as stop, progress:
                 self._steps(iter(batches), stop, progress)
         # Also when nothing was left to do: the last call may have been killed just
         # before it came here.
-        self._model.save(self._folder / MODEL)
+        self._save_model(MODEL)
+        if config.ema_decay:
+            inner_optimizer(self._optimizer).finalize_variable_values(self._variables)
         return TrainingResult(
             steps=self._step,
             first_step=self._first_step,
             seconds=time.monotonic() - start,
             folder=self._folder,
+            best_map=max(self._maps, default=None),
+            stopped_early=self._step < config.steps,
         )
 
     def _steps(self, batches: Any, stop: StopRequest, progress: RunProgress) -> None:
         config = self._config
-        train_step = _train_step(self._model, self._optimizer, config)
-        window_start, window_step = time.monotonic(), self._step
+        train_step = make_train_step(
+            self._model, self._optimizer, config, self._variables
+        )
+        window = _Window(self._step)
         while self._step < config.steps:
+            waiting_since = time.monotonic()
             batch = next(batches)
+            window.waited += time.monotonic() - waiting_since
             learning_rate = float(self._optimizer.learning_rate)
-            losses = train_step(batch["images"], batch["gt_boxes"], batch["gt_labels"])
-            total, localization, confidence, norm = (float(x) for x in losses)
-            if not (math.isfinite(total) and math.isfinite(norm)):
-                raise NonFiniteLossError(
-                    self._describe(batch, total, norm, learning_rate)
+            result = StepResult(
+                *(
+                    float(x)
+                    for x in train_step(
+                        batch["images"], batch["gt_boxes"], batch["gt_labels"]
+                    )
                 )
+            )
+            if not self._is_usable(result):
+                raise NonFiniteLossError(self._describe(batch, result, learning_rate))
             self._step += 1
             if self._step % _LOG_EVERY == 0 or self._step == config.steps:
-                now = time.monotonic()
-                steps_per_s = (self._step - window_step) / (now - window_start)
-                images_per_s = steps_per_s * config.batch_size
-                window_start, window_step = now, self._step
-                self._losses.append(
-                    self._step,
-                    total,
-                    localization,
-                    confidence,
-                    learning_rate,
-                    images_per_s,
-                )
-                progress.show(
-                    self._step,
-                    f"loss {total:.3f} (localization {localization:.3f}, confidence"
-                    f" {confidence:.3f})  {images_per_s:.0f} images/s",
-                    (config.steps - self._step) / steps_per_s,
-                )
+                self._log(result, learning_rate, window, progress)
+                window = _Window(self._step)
             last = self._step == config.steps
             if last or self._step % config.evaluate_every == 0:
                 evaluation_start = time.monotonic()
                 self._evaluate(progress)
-                window_start += time.monotonic() - evaluation_start
-            if last or stop.received or self._step % config.checkpoint_every == 0:
+                window.start += time.monotonic() - evaluation_start
+            stagnated = self._has_stagnated()
+            if (
+                last
+                or stagnated
+                or stop.received
+                or self._step % config.checkpoint_every == 0
+            ):
                 self._manager.save(self._step)
+            if stagnated:
+                progress.message(
+                    f"step {self._step}: the mAP did not rise in the last"
+                    f" {config.early_stopping} evaluations: the run ends"
+                )
+                return
             if stop.received and not last:
-                self._model.save(self._folder / MODEL)
+                self._save_model(MODEL)
                 raise TrainingInterrupted(self._step, self._folder, stop.received)
+
+    def _log(
+        self,
+        result: StepResult,
+        learning_rate: float,
+        window: _Window,
+        progress: RunProgress,
+    ) -> None:
+        seconds = time.monotonic() - window.start
+        steps_per_s = (self._step - window.first_step) / seconds
+        images_per_s = steps_per_s * self._config.batch_size
+        data_wait = min(window.waited / seconds, 1.0)
+        self._losses.append(self._step, *result, learning_rate, images_per_s, data_wait)
+        progress.show(
+            self._step,
+            f"loss {result.total:.3f} (localization {result.localization:.3f},"
+            f" confidence {result.confidence:.3f})  {images_per_s:.1f} images/s,"
+            f" {data_wait:.0%} of the time waiting for data",
+            (self._config.steps - self._step) / steps_per_s,
+        )
+
+    def _is_usable(self, result: StepResult) -> bool:
+        if not math.isfinite(result.total):
+            return False
+        if math.isfinite(result.gradient_norm):
+            return True
+        # The loss scale is halved and the step left out, as long as that can help.
+        scale = getattr(self._optimizer, "dynamic_scale", None)
+        return scale is not None and float(scale) >= _SMALLEST_LOSS_SCALE
 
     def _evaluate(self, progress: RunProgress) -> None:
         if self._evaluation_data is None:
             return
-        result = evaluate(self._model, self._evaluation_data)
-        self._evaluations.append(self._step, result.mean)
-        progress.message(f"step {self._step}: mAP@0.5 {result.mean:.4f}")
+        with averaged_weights(self._optimizer, self._variables, self._config):
+            mean = evaluate(self._model, self._evaluation_data).mean
+            is_best = mean > max(self._maps, default=-math.inf)
+            if is_best:
+                self._model.save(self._folder / BEST_MODEL)
+        self._evaluations.append(self._step, mean)
+        self._maps.append(mean)
+        progress.message(
+            f"step {self._step}: mAP@0.5 {mean:.4f}{', the best' if is_best else ''}"
+        )
 
-    def _describe(
-        self, batch: Any, total: float, norm: float, learning_rate: float
-    ) -> str:
+    def _has_stagnated(self) -> bool:
+        patience = self._config.early_stopping
+        if not patience or len(self._maps) <= patience:
+            return False
+        return max(self._maps[-patience:]) <= max(self._maps[:-patience])
+
+    def _save_model(self, name: str) -> None:
+        with averaged_weights(self._optimizer, self._variables, self._config):
+            self._model.save(self._folder / name)
+
+    def _steps_of_checkpoint(self) -> int:
+        latest = self._manager.latest_checkpoint
+        return int(latest.rsplit("-", 1)[1]) if latest else 0
+
+    def _describe(self, batch: Any, result: StepResult, learning_rate: float) -> str:
         records = self._train_data.records
         images = [records[i].image_id for i in batch["indices"].numpy()]
+        first = first_non_finite(
+            self._model, batch["images"], self._variables, self._config.precision
+        )
         return (
-            f"the loss is {total} and the norm of its gradient {norm} at step"
-            f" {self._step + 1} (learning rate {learning_rate:.3g}, images"
+            f"the loss is {result.total} and the norm of its gradient"
+            f" {result.gradient_norm} at step {self._step + 1}; not finite first:"
+            f" {first} (learning rate {learning_rate:.3g}, images"
             f" {', '.join(images)}); the last checkpoint is"
             f" {self._manager.latest_checkpoint}"
         )
 
 
-def _train_step(
-    model: SSD, optimizer: keras.optimizers.Optimizer, config: TrainingConfig
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """One step as a graph: a batch to the three losses and the gradient's norm."""
-    variables = model.network.trainable_variables
+class _Window:
+    """The steps since the last row of the log."""
 
-    def step(
-        images: tf.Tensor, gt_boxes: tf.Tensor, gt_labels: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        targets = assign_targets(
-            model.anchors,
-            gt_boxes,
-            gt_labels,
-            iou_threshold=config.iou_threshold,
-            variances=model.spec.variances,
-        )
-        with tf.GradientTape() as tape:
-            outputs = model.network(model.spec.preprocessing(images), training=True)
-            loss = multibox_loss(
-                outputs["logits"],
-                outputs["offsets"],
-                targets.classes,
-                targets.offsets,
-                negative_ratio=config.negative_ratio,
-                localization_weight=config.localization_weight,
-                confidence_loss=model.spec.score_activation,
-            )
-        gradients = tape.gradient(loss.total, variables)
-        norm = tf.linalg.global_norm(gradients)
-        # Weights that a NaN has reached cannot be mended: leave them alone.
-        if tf.math.is_finite(loss.total) & tf.math.is_finite(norm):
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss.total, loss.localization, loss.confidence, norm
-
-    return tf.function(step)  # type: ignore[no-any-return]
+    def __init__(self, first_step: int) -> None:
+        self.start = time.monotonic()
+        self.first_step = first_step
+        self.waited = 0.0

@@ -15,7 +15,7 @@ from support.cases import random_boxes
 import ssdops
 from ssdops.models import build_model
 from ssdops.training.config import TrainingConfig
-from ssdops.training.loop import _train_step
+from ssdops.training.step import make_train_step
 
 
 @pytest.fixture(params=["auto", "reference"])
@@ -39,7 +39,7 @@ def test_training_step(implementation: str) -> None:
         model = small_model()
         optimizer = keras.optimizers.SGD(0.01)
         optimizer.build(model.network.trainable_variables)
-        step = _train_step(model, optimizer, TrainingConfig(steps=200))
+        step = make_train_step(model, optimizer, TrainingConfig(steps=200))
         function = tf.function(step.python_function, jit_compile=jit_compile)
         losses = [part.numpy() for part in function(images, boxes, labels)]
         weights = [w.numpy() for w in model.network.trainable_variables]

@@ -7,10 +7,12 @@ import json
 from dataclasses import asdict, replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from ssdops.training import ConfigMismatchError, TrainingConfig
 from ssdops.training.config import CONFIG_FILE
+from ssdops.training.optimizer import learning_rate_schedule
 
 CONFIG = TrainingConfig(steps=200, learning_rate=0.01, warmup_steps=20)
 
@@ -25,7 +27,21 @@ CONFIG = TrainingConfig(steps=200, learning_rate=0.01, warmup_steps=20)
         ("warmup_steps", 200),
         ("warmup_steps", -1),
         ("weight_decay", -1e-9),
-        ("gradient_clip_norm", 0.0),
+        ("gradient_clip_norm", -1.0),
+        ("batch_size", 2.5),
+        ("batch_size", True),
+        ("learning_rate", "0.1"),
+        ("augmentation", "other"),
+        ("optimizer", "adam"),
+        ("schedule", "linear"),
+        ("precision", "float64"),
+        ("momentum", 1.0),
+        ("ema_decay", 1.0),
+        ("accumulation_steps", 3),
+        ("decay_steps", (5,)),
+        ("freeze", ("a", 1)),
+        ("bias_learning_rate_factor", 2.0),
+        ("early_stopping", -1),
         ("iou_threshold", 1.1),
         ("negative_ratio", -1.0),
         ("seed", -1),
@@ -39,7 +55,7 @@ def test_numbers_out_of_range_are_refused(name, value):
 
 
 def test_the_rate_rises_then_falls_to_zero():
-    schedule = CONFIG.learning_rate_schedule()
+    schedule = learning_rate_schedule(CONFIG)
     rates = [float(schedule(step)) for step in range(201)]
     assert rates[0] == 0
     assert rates[20] == pytest.approx(0.01)
@@ -49,9 +65,34 @@ def test_the_rate_rises_then_falls_to_zero():
     assert rates[200] == pytest.approx(0, abs=1e-9)
 
 
+def test_the_rate_falls_at_the_steps_that_are_named():
+    config = replace(
+        CONFIG, schedule="multistep", decay_steps=(100, 150), warmup_steps=10
+    )
+    schedule = learning_rate_schedule(config)
+    rates = [float(schedule(step)) for step in range(200)]
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(0.005)
+    assert rates[10:100] == pytest.approx([0.01] * 90)
+    assert rates[100:150] == pytest.approx([0.001] * 50)
+    assert rates[150:] == pytest.approx([0.0001] * 50)
+    constant = learning_rate_schedule(
+        replace(CONFIG, schedule="constant", warmup_steps=0)
+    )
+    assert {float(constant(step)) for step in (0, 1, 199)} == {np.float32(0.01)}
+
+
+@pytest.mark.parametrize("steps", [(150, 100), (100, 100), (0,), (200,)])
+def test_steps_of_decay_must_rise_and_be_reached(steps):
+    with pytest.raises(ValueError, match="decay_steps must be rising"):
+        replace(CONFIG, schedule="multistep", decay_steps=steps)
+
+
 def test_settings_are_kept_as_json_and_compared(tmp_path):
     CONFIG.keep(tmp_path)
-    assert json.loads((tmp_path / CONFIG_FILE).read_text()) == asdict(CONFIG)
+    assert json.loads((tmp_path / CONFIG_FILE).read_text()) == json.loads(
+        json.dumps(asdict(CONFIG))
+    )
     CONFIG.keep(tmp_path)
     with pytest.raises(ConfigMismatchError) as error:
         replace(CONFIG, seed=3, batch_size=8).keep(tmp_path)

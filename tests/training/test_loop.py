@@ -8,12 +8,15 @@ import json
 import os
 import shutil
 import signal
+import types
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from rich.console import Console
+from support.programs import run_program
 
 from ssdops.data import Dataset, Record
 from ssdops.evaluation import evaluate
@@ -92,7 +95,7 @@ def whole(tmp_path_factory):
 
 def call_at_step(monkeypatch, number, action):
     """Makes `action(arguments)` happen just before a step; it may return others."""
-    original = loop._train_step
+    original = loop.make_train_step
 
     def patched(*arguments):
         step, done = original(*arguments), [0]
@@ -103,7 +106,7 @@ def call_at_step(monkeypatch, number, action):
 
         return counted
 
-    monkeypatch.setattr(loop, "_train_step", patched)
+    monkeypatch.setattr(loop, "make_train_step", patched)
 
 
 def test_a_few_pictures_are_learnt_by_heart(tmp_path):
@@ -207,9 +210,90 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
             patch, 8, lambda v: (np.full(v[0].shape, np.nan, np.float32), *v[1:])
         )
         # Another signature than uint8 images: the step is traced once more.
-        with pytest.raises(NonFiniteLossError, match=r"step 8.*picture") as error:
+        with pytest.raises(
+            NonFiniteLossError,
+            match=r"step 8; not finite first: the loss or its.*picture",
+        ) as error:
             run(tmp_path)
     assert "ckpt-5" in str(error.value)
+    model, result, _ = run(tmp_path)
+    assert result.first_step == 5
+    np.testing.assert_array_equal(weights(model), whole[1])
+
+
+def test_the_best_model_is_kept_and_a_run_that_stagnates_ends(tmp_path, monkeypatch):
+    maps = iter([0.2, 0.5, 0.4, 0.5, 0.3])
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *_: types.SimpleNamespace(mean=next(maps))
+    )
+    config = replace(CONFIG, evaluate_every=2, early_stopping=3, steps=40)
+    best = []
+    original = loop.SSD.save
+
+    def save(model, folder):
+        if folder.name == loop.BEST_MODEL:
+            best.append(weights(model))
+        return original(model, folder)
+
+    monkeypatch.setattr(loop.SSD, "save", save)
+    _, result, text = run(tmp_path, config, evaluation_data=DATA)
+    assert (result.steps, result.best_map, result.stopped_early) == (10, 0.5, True)
+    assert "did not rise in the last 3 evaluations" in text
+    assert len(best) == 2
+    np.testing.assert_array_equal(
+        weights(load_model(tmp_path / loop.BEST_MODEL)), best[1]
+    )
+    # Nothing is left to do: no evaluation, no step.
+    _, result, _ = run(tmp_path, config, evaluation_data=DATA)
+    assert (result.first_step, result.steps, result.stopped_early) == (10, 10, True)
+
+
+def test_a_run_with_everything_is_resumed_exactly(tmp_path, monkeypatch):
+    config = replace(
+        CONFIG,
+        augmentation="ssd",
+        optimizer="sgd",
+        learning_rate=1e-3,
+        bias_learning_rate_factor=2.0,
+        accumulation_steps=2,
+        ema_decay=0.9,
+        precision="bfloat16",
+        freeze=("stem*",),
+    )
+    whole_model, _, _ = run(tmp_path / "whole", config)
+    with monkeypatch.context() as patch:
+        call_at_step(patch, 8, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(TrainingInterrupted):
+            run(tmp_path / "parts", config)
+    model, result, _ = run(tmp_path / "parts", config, first_weights=1)
+    assert result.first_step == 8
+    np.testing.assert_array_equal(weights(model), weights(whole_model))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, whole):
+    """Files may not grow beyond a limit: the next checkpoint cannot be written."""
+    code = f"""
+import resource, signal, sys
+sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+import test_loop
+from ssdops.training import loop
+original = loop.make_train_step
+def make(*arguments):
+    step, done = original(*arguments), [0]
+    def counted(*values):
+        done[0] += 1
+        if done[0] == 7:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        return step(*values)
+    return counted
+loop.make_train_step = make
+try:
+    test_loop.run(sys.argv[1])
+except Exception as error:
+    print(type(error).__name__)
+"""
+    assert run_program(code, str(tmp_path)).strip()
     model, result, _ = run(tmp_path)
     assert result.first_step == 5
     np.testing.assert_array_equal(weights(model), whole[1])
