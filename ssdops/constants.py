@@ -30,3 +30,6 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 MEAN_RGB = (123, 117, 104)
 """Mean colour of the pictures that VGG-16 was trained on, in grey levels."""
+
+AUGMENTATION_NAMES = ("ssd", "mirror", "none")
+"""Random changes of training images that a configuration may name."""

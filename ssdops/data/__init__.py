@@ -6,7 +6,7 @@ from __future__ import annotations
 from ssdops.data.augmentation import AUGMENTATIONS, Augmentation
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
-from ssdops.data.pipeline import evaluation_batches, training_batches
+from ssdops.data.pipeline import evaluation_batches, readable, training_batches
 from ssdops.data.records import Dataset, Record
 from ssdops.data.sources import DATA_FORMATS, read_dataset
 from ssdops.data.voc import read_voc, write_voc
@@ -25,6 +25,7 @@ __all__ = [
     "read_class_names",
     "read_dataset",
     "read_voc",
+    "readable",
     "training_batches",
     "write_voc",
 ]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from ssdops.constants import IGNORE_LABEL, PADDING_LABEL
 from ssdops.data.augmentation import Augmentation, augment
 from ssdops.data.records import Dataset, Record
-from ssdops.image_io import load_image, resize_image
+from ssdops.image_io import ImageError, load_image, resize_image
 
 CACHE_BYTES: Final = 2 * 2**30
 """Decoded images of a data set are kept in memory up to this many bytes."""
@@ -116,6 +117,27 @@ def evaluation_batches(
         return _element(images.at(index), *table.at(index), index, image_size)
 
     return _batches(tf.data.Dataset.range(len(dataset)), load, batch_size)
+
+
+def readable(batches: tf.data.Dataset) -> Iterator[dict[str, Any]]:
+    """The batches one by one.
+
+    Raises:
+        ssdops.image_io.ImageError: if an image cannot be read; TensorFlow would wrap it
+            in an error of its own.
+    """
+    iterator = iter(batches)
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            found = re.search(rf"{ImageError.__name__}: (.*)", str(error))
+            if found is None:
+                raise
+            raise ImageError(found[1]) from None
+        yield batch
 
 
 def _batches(

@@ -1,23 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop that trains a detector."""
+"""The loop that trains a detector, and its settings.
+
+Names are imported on first use: the settings, and so the command line, do without
+TensorFlow.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ssdops.training.config import ConfigMismatchError, TrainingConfig
-from ssdops.training.log import read_log
-from ssdops.training.loop import (
-    NonFiniteLossError,
-    TrainingInterrupted,
-    TrainingResult,
-    train,
-)
+from ssdops.training.toml_files import merged, read_recipe, read_run_file, recipes
 
 __all__ = [
     "ConfigMismatchError",
+    "DataConfig",
+    "ModelConfig",
     "NonFiniteLossError",
+    "RunConfig",
     "TrainingConfig",
     "TrainingInterrupted",
     "TrainingResult",
+    "execute_run",
+    "merged",
     "read_log",
+    "read_recipe",
+    "read_run_file",
+    "recipes",
+    "run_config",
     "train",
 ]
+
+if TYPE_CHECKING:
+    from ssdops.training.log import read_log
+    from ssdops.training.loop import (
+        NonFiniteLossError,
+        TrainingInterrupted,
+        TrainingResult,
+        train,
+    )
+    from ssdops.training.run import (
+        DataConfig,
+        ModelConfig,
+        RunConfig,
+        execute_run,
+        run_config,
+    )
+
+# Public name -> module that defines it.
+_HOME = {
+    "NonFiniteLossError": "loop",
+    "TrainingInterrupted": "loop",
+    "TrainingResult": "loop",
+    "read_log": "log",
+    "train": "loop",
+    "DataConfig": "run",
+    "ModelConfig": "run",
+    "RunConfig": "run",
+    "execute_run": "run",
+    "run_config": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ssdops.training' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ssdops.training.{_HOME[name]}"), name)
+    globals()[name] = value  # the next access is an ordinary one
+    return value

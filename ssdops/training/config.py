@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from ssdops.data.augmentation import AUGMENTATIONS
+from ssdops.constants import AUGMENTATION_NAMES
 from ssdops.files import write_json
 
 CONFIG_FILE = "training.json"
@@ -21,7 +21,7 @@ _CHOICES: Final = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
-    "augmentation": tuple(AUGMENTATIONS),
+    "augmentation": AUGMENTATION_NAMES,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import tensorflow as tf
 from rich.console import Console
 
-from ssdops.data import AUGMENTATIONS, Dataset, training_batches
+from ssdops.data import AUGMENTATIONS, Dataset, readable, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
@@ -126,6 +126,7 @@ def train(
         NonFiniteLossError: if the loss became NaN or infinite.
         ConfigMismatchError: if the folder's run has other settings.
         ValueError: if the model, the data and the settings do not fit.
+        ssdops.image_io.ImageError: if an image cannot be read.
     """
     folder = Path(folder)
     console = console or Console()
@@ -210,7 +211,7 @@ class _Run:
             )
             progress = RunProgress(self._console, config.steps, self._step)
             with StopRequest() as stop, progress:
-                self._steps(iter(batches), stop, progress)
+                self._steps(readable(batches), stop, progress)
         # Also when nothing was left to do: the last call may have been killed just
         # before it came here.
         self._save_model(MODEL)

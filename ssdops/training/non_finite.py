@@ -19,7 +19,7 @@ def first_non_finite(
     """The first tensor of a step that is not finite, in words.
 
     Weights, then images, then the outputs of the layers in their order; if all of them
-    are finite, the loss or its gradient is it. The step is run once more up to there: what
+    are finite, the loss or its gradient is it. The network is run once more: what
     batch normalization has gathered changes.
 
     Args:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ssdops.constants import MEAN_RGB
+from ssdops.constants import AUGMENTATION_NAMES, MEAN_RGB
 
 INTERPOLATIONS: Final = ("bilinear", "area", "nearest", "bicubic", "lanczos5")
 
@@ -120,9 +120,11 @@ _UNCHANGED: Final = {
     "crop": False,
     "interpolations": ("bilinear",),
 }
-# By the name that a configuration gives; None: the image is resized and no more.
-AUGMENTATIONS: Final[dict[str, Augmentation | None]] = {
-    "ssd": Augmentation(),
-    "mirror": Augmentation(**_UNCHANGED),  # type: ignore[arg-type]
-    "none": None,
-}
+# None: the image is resized and no more.
+AUGMENTATIONS: Final[dict[str, Augmentation | None]] = dict(
+    zip(
+        AUGMENTATION_NAMES,
+        (Augmentation(), Augmentation(**_UNCHANGED), None),  # type: ignore[arg-type]
+        strict=True,
+    )
+)

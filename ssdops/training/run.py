@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run from settings: data, model, first weights, training."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from ssdops.data import Dataset, read_class_names, read_dataset
+from ssdops.files import write_json
+from ssdops.models import SSD, build_from_weights, build_model, load_model
+from ssdops.models.weights.transfer import transfer_weights
+from ssdops.training.config import TrainingConfig, keep_settings
+from ssdops.training.loop import TrainingResult, train
+
+RUN_FILE: Final = "run.json"
+VERSIONS_FILE: Final = "versions.json"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where a data set is; as the arguments of `read_dataset`.
+
+    Attributes:
+        path: file or folder.
+        split: part of it, or empty for all.
+        data_format: or `"auto"`.
+    """
+
+    path: str
+    split: str = ""
+    data_format: str = "auto"
+
+    def read(self, class_names: tuple[str, ...] | None = None) -> Dataset:
+        """The data set."""
+        return read_dataset(
+            self.path,
+            split=self.split or None,
+            class_names=class_names,
+            data_format=self.data_format,
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which detector is trained, and from which weights.
+
+    Attributes:
+        name: one of `ssdops.models.available_models()`.
+        weights: first weights: a folder that `SSD.save` wrote, or published weights of
+            the model (`.npz`); what does not fit, as the layers that predict other
+            classes, begins at random. Empty for random weights.
+        class_names_file: text file with the names of the classes, one a line; empty for
+            those of the training data.
+        options: of the model, for `build_model`.
+    """
+
+    name: str = "ssd300_vgg16"
+    weights: str = ""
+    class_names_file: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run depends on.
+
+    Attributes:
+        train_data: images to train on.
+        training: settings of the training.
+        model: the detector.
+        evaluation_data: images for the evaluations; None for none.
+    """
+
+    train_data: DataConfig
+    training: TrainingConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    evaluation_data: DataConfig | None = None
+
+
+def run_config(settings: Mapping[str, Any]) -> RunConfig:
+    """The checked configuration of a run.
+
+    Args:
+        settings: sections `train_data`, `training` and perhaps `model` and
+            `evaluation_data`, with the attributes of their classes as keys.
+
+    Raises:
+        ValueError: if a section or key is missing, unknown, or of the wrong type.
+    """
+    sections = {
+        "train_data": DataConfig,
+        "training": TrainingConfig,
+        "model": ModelConfig,
+        "evaluation_data": DataConfig,
+    }
+    for name, given in settings.items():
+        if name not in sections:
+            raise ValueError(
+                f"unknown section [{name}]; known are {', '.join(sections)}"
+            )
+        if not isinstance(given, Mapping):
+            raise ValueError(f"[{name}] must be a section, got {given!r}")
+    made = {
+        name: _section(name, kind, settings[name])
+        for name, kind in sections.items()
+        if name in settings
+    }
+    for name in ("train_data", "training"):
+        if name not in made:
+            raise ValueError(f"section [{name}] is missing")
+    return RunConfig(**made)
+
+
+def _section(name: str, kind: type, given: Mapping[str, Any]) -> Any:
+    known = {entry.name: entry for entry in fields(kind)}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(
+                f"[{name}] has no setting {key!r}; there are {', '.join(known)}"
+            )
+        # TrainingConfig checks itself.
+        expected = Mapping if key == "options" else str
+        if kind is not TrainingConfig and not isinstance(value, expected):
+            raise ValueError(
+                f"[{name}] {key} must be a {expected.__name__}, got {value!r}"
+            )
+    try:
+        return kind(**given)
+    except TypeError:
+        missing = [
+            key for key in ("path", "steps") if key in known and key not in given
+        ]
+        raise ValueError(f"[{name}] needs {', '.join(missing)}") from None
+
+
+def execute_run(
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    restart: bool = False,
+    console: Console | None = None,
+) -> tuple[SSD, TrainingResult, Dataset | None]:
+    """Reads the data, makes the model, and trains it.
+
+    The run folder gets `run.json` (data and model), `versions.json` and what `train`
+    writes.
+
+    Args:
+        config: what to do.
+        folder: run folder, made if it is not there; a run in it is gone on with.
+        restart: begin anew, even if the folder has a run.
+        console: where progress is shown; None for the standard output.
+
+    Returns:
+        The trained model, the result of `train`, and the data set of the evaluations.
+
+    Raises:
+        OSError: if a file is not there.
+        ValueError: if data, model and settings do not fit.
+        ConfigMismatchError: if the folder's run has other settings.
+    """
+    console = console or Console()
+    folder = Path(folder)
+    names_file = config.model.class_names_file
+    names = read_class_names(names_file) if names_file else None
+    train_data = config.train_data.read(names)
+    evaluation_data = None
+    if config.evaluation_data is not None:
+        evaluation_data = config.evaluation_data.read(train_data.class_names)
+    # The first weights depend on the seed, too.
+    keras.utils.set_random_seed(config.training.seed)
+    model = _make_model(config.model, train_data, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    if restart:
+        (folder / RUN_FILE).unlink(missing_ok=True)
+    described = asdict(config)
+    del described["training"]
+    keep_settings(folder / RUN_FILE, described)
+    write_json(folder / VERSIONS_FILE, _versions())
+    console.print(
+        f"training {config.model.name} ({model.network.count_params():,} weights,"
+        f" {model.spec.anchors.num_anchors} anchors) on {len(train_data)} images with"
+        f" {train_data.num_objects} objects of {train_data.num_classes - 1} classes",
+        highlight=False,
+    )
+    result = train(
+        model,
+        train_data,
+        config.training,
+        folder,
+        evaluation_data=evaluation_data,
+        restart=restart,
+        console=console,
+    )
+    return model, result, evaluation_data
+
+
+def _make_model(config: ModelConfig, data: Dataset, console: Console) -> SSD:
+    names = data.class_names
+    if not config.weights:
+        return build_model(config.name, class_names=names, **dict(config.options))
+    source = Path(config.weights)
+    if source.is_dir():
+        given = load_model(source)
+    else:
+        given, _ = build_from_weights(config.name, source, **dict(config.options))
+    if given.spec.name != config.name:
+        raise ValueError(
+            f"{source} has the weights of {given.spec.name}, not of {config.name}"
+        )
+    # Of the same shape, but for the classes.
+    options = {
+        "anchors": given.spec.anchors,
+        **given.spec.options,
+        **dict(config.options),
+    }
+    model = build_model(config.name, class_names=names, **options)
+    report = transfer_weights(given.network, model.network)
+    console.print(f"first weights from {source}: {report}", highlight=False)
+    for path in report.missing:
+        console.print(f"  at random: {path}", highlight=False)
+    return model
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "ssdops": metadata.version("ssdops"),
+        "tensorflow": tf.version.VERSION,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }

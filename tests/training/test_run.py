@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run from its settings: recipes, files, flags, first weights."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+from support.squares import NAMES, make_dataset
+from typer.testing import CliRunner
+
+from ssdops.cli import app
+from ssdops.data import write_voc
+from ssdops.models import build_model, load_model
+from ssdops.models.weights.transfer import transfer_weights
+from ssdops.training import (
+    ConfigMismatchError,
+    TrainingConfig,
+    execute_run,
+    merged,
+    read_log,
+    read_recipe,
+    read_run_file,
+    recipes,
+    run_config,
+)
+
+DATA = make_dataset()
+SMALL = {"name": "ssd_small", "options": {"image_size": [64, 64], "width": 0.25}}
+TRAINING = {
+    "steps": 4,
+    "batch_size": 2,
+    "warmup_steps": 1,
+    "evaluate_every": 2,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Pascal VOC folder."""
+    folder = tmp_path_factory.mktemp("data")
+    write_voc(folder, DATA.records[:4], "train", NAMES)
+    write_voc(folder, DATA.records[4:], "test", NAMES)
+    return folder
+
+
+def settings(folder, **changes):
+    return merged(
+        {
+            "train_data": {"path": str(folder), "split": "train"},
+            "evaluation_data": {"path": str(folder), "split": "test"},
+            "model": SMALL,
+            "training": TRAINING,
+        },
+        changes,
+    )
+
+
+def execute(config, output, **options):
+    console = Console(file=io.StringIO(), width=200)
+    result = execute_run(run_config(config), output, console=console, **options)
+    return (*result, console.file.getvalue())
+
+
+def weights(model):
+    return {v.path: v.numpy() for v in model.network.weights}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_is_a_configuration(name):
+    config = run_config(merged(read_recipe(name), {"train_data": {"path": "x"}}))
+    build_model(config.model.name, num_classes=3, **config.model.options)
+    assert config.training.augmentation == "ssd"
+    if name.startswith(("voc", "coco")):
+        training = config.training
+        assert (training.optimizer, training.batch_size) == ("sgd", 32)
+        assert training.bias_learning_rate_factor == 2
+        assert training.use_difficult == name.startswith("voc")
+
+
+def test_a_run_writes_what_it_depends_on(tmp_path, folder):
+    model, result, evaluation, _ = execute(settings(folder), tmp_path)
+    assert (result.steps, len(evaluation)) == (4, 2)
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert saved["train_data"]["path"] == str(folder)
+    assert saved["model"]["options"]["width"] == 0.25
+    versions = json.loads((tmp_path / "versions.json").read_text())
+    assert set(versions) >= {"ssdops", "tensorflow", "keras", "python"}
+    assert model.class_names == ("background", "blue", "red")
+    # The same again is resumed, other data are not.
+    _, result, _, _ = execute(settings(folder), tmp_path)
+    assert result.first_step == 4
+    other = settings(folder, evaluation_data={"split": "train"})
+    with pytest.raises(ConfigMismatchError, match="evaluation_data was"):
+        execute(other, tmp_path)
+    _, result, _, _ = execute(other, tmp_path, restart=True)
+    assert result.first_step == 0
+
+
+def test_first_weights_are_those_of_another_detector(tmp_path, folder):
+    keras.utils.set_random_seed(5)
+    source = build_model("ssd_small", num_classes=7, image_size=(64, 64), width=0.25)
+    source.save(tmp_path / "source")
+    changes = {
+        "model": {"weights": str(tmp_path / "source"), "options": {}},
+        "training": {"learning_rate": 1e-30},
+    }
+    model, _, _, text = execute(settings(folder, **changes), tmp_path / "run")
+    assert model.spec.image_size == (64, 64)
+    assert "at random" in text
+    given, taken = weights(source), weights(model)
+    for path, value in taken.items():
+        if "moving" in path:
+            continue
+        if given[path].shape != value.shape:
+            assert "class" in path or "conf" in path or "logits" in path, path
+        else:
+            np.testing.assert_allclose(value, given[path], atol=1e-6, err_msg=path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path, folder):
+    build_model("ssd_small", num_classes=3).save(tmp_path / "source")
+    changes = {
+        "model": {"name": "ssd300_vgg16", "weights": str(tmp_path / "source")},
+    }
+    with pytest.raises(ValueError, match="the weights of ssd_small, not of ssd300"):
+        execute(settings(folder, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_transferred_weights_are_reported():
+    small = {"image_size": (64, 64), "width": 0.25}
+    source = build_model("ssd_small", num_classes=3, **small).network
+    target = build_model("ssd_small", num_classes=5, **small).network
+    report = transfer_weights(source, target)
+    assert set(report.loaded).isdisjoint(report.missing)
+    assert {*report.loaded, *report.missing} == {v.path for v in target.weights}
+    assert set(report.skipped) == set(report.missing)
+    assert len(report.loaded) > len(report.missing) > 0
+    same = transfer_weights(source, source)
+    assert not same.missing
+    assert not same.skipped
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"other": {}}, r"unknown section \[other\]"),
+        ({"training": 3}, r"\[training\] must be a section"),
+        ({"training": {"stepz": 3}}, r"\[training\] has no setting 'stepz'"),
+        ({"training": {"steps": "3"}}, r"steps must be of type int"),
+        ({"training": {"decay_steps": [1.5]}}, r"decay_steps must be a list of int"),
+        ({"train_data": {"path": 3}}, r"\[train_data\] path must be a str"),
+        ({"model": {"options": "x"}}, r"\[model\] options must be a Mapping"),
+    ],
+)
+def test_wrong_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_config(settings("x", **changes))
+
+
+@pytest.mark.parametrize("section", ["train_data", "training"])
+def test_missing_sections_and_keys_are_named(section):
+    given = settings("x")
+    given[section] = {}
+    with pytest.raises(ValueError, match=rf"\[{section}\] needs (path|steps)"):
+        run_config(given)
+    del given[section]
+    with pytest.raises(ValueError, match=rf"section \[{section}\] is missing"):
+        run_config(given)
+
+
+def test_a_file_that_is_no_toml(tmp_path):
+    file = tmp_path / "a.toml"
+    for text in ("[training", "a = " + "[" * 100_000, "a = 1\na = 2"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"a\.toml is not TOML"):
+            read_run_file(file)
+    file.write_text("#" * 2_000_000)
+    with pytest.raises(ValueError, match="larger than any"):
+        read_run_file(file)
+    with pytest.raises(ValueError, match="no recipe 'x'; there are coco_ssd300"):
+        read_recipe("x")
+
+
+class TestCommand:
+    def run(self, *arguments):
+        return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+    def test_a_file_and_flags(self, tmp_path, folder):
+        file = tmp_path / "run.toml"
+        file.write_text(
+            f"""
+[train_data]
+path = "{folder}"
+split = "train"
+[model]
+name = "ssd_small"
+options = {{ image_size = [64, 64], width = 0.25 }}
+[training]
+steps = 9
+batch_size = 2
+warmup_steps = 1
+"""
+        )
+        output = tmp_path / "run"
+        flags = (
+            *("--evaluation-split", "test", "--steps", 3, "--augmentation", "mirror"),
+            *("--evaluation-data", folder, "--freeze", "stem*", "--no-use-difficult"),
+        )
+        result = self.run("--config", file, "--output", output, *flags)
+        assert result.exit_code == 0, result.output
+        kept = json.loads((output / "training.json").read_text())
+        assert (kept["steps"], kept["augmentation"]) == (3, "mirror")
+        assert (kept["freeze"], kept["use_difficult"]) == (["stem*"], False)
+        assert (output / "curves.png").stat().st_size > 1000
+        assert len(read_log(output / "evaluation.csv")) == 1
+        load_model(output / "best")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--data", "nowhere", "--steps", 200), "nowhere: no such file or folder"),
+            (("--data", "x"), "section [training] is missing"),
+            (("--steps", "200"), "section [train_data] is missing"),
+            (("--recipe", "x"), "no recipe 'x'"),
+            (("--config", "nowhere.toml"), "nowhere.toml"),
+            (
+                ("--data", "x", "--steps", 200, "--optimizer", "adam"),
+                "optimizer must be one of adamw, sgd",
+            ),
+        ],
+    )
+    def test_mistakes_are_one_sentence(self, tmp_path, arguments, message):
+        result = self.run(*arguments, "--output", tmp_path / "run")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: ")
+        assert message in result.stderr
+        assert not (tmp_path / "run").exists()
+
+    def test_every_setting_has_a_flag_with_its_words(self):
+        result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "400"})
+        for entry in fields(TrainingConfig):
+            assert f"--{entry.name.replace('_', '-')} " in result.output
+        assert "Images per step, over all replicas, at least 1." in result.output
+
+    def test_a_data_set_without_its_images(self, tmp_path, folder):
+        broken = tmp_path / "data"
+        write_voc(broken, DATA.records[:2], "train", NAMES)
+        for file in (broken / "JPEGImages").iterdir():
+            file.write_bytes(b"no image")
+        flags = ("--model", "ssd_small", "--steps", 2, "--warmup-steps", 0)
+        result = self.run("--data", broken, *flags, "--output", tmp_path / "run")
+        assert result.exit_code == 1
+        assert "is not an image in a known format" in result.stderr
+
+
+def test_the_folder_of_the_package_has_the_recipes():
+    import ssdops
+
+    folder = Path(ssdops.__file__).parent / "training" / "recipes"
+    assert {file.stem for file in folder.glob("*.toml")} == set(recipes())
+    assert len(recipes()) >= 6
