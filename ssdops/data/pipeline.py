@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ssdops.constants import PADDING_LABEL
 from ssdops.data.records import Dataset, Record
-from ssdops.image_io import load_image, resize_image
+from ssdops.image_io import resize_image
 
 CACHE_BYTES: Final = 2 * 2**30
 """Resized images of a data set are kept in memory up to this many bytes."""
@@ -129,9 +129,7 @@ class _ResizedImages:
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        image = self._dataset.records[key].image
-        if not isinstance(image, np.ndarray):
-            image = load_image(image)
+        image = self._dataset.records[key].load_image()
         resized = resize_image(image, self._image_size)
         if len(self._cache) < self._capacity:
             self._cache[key] = resized

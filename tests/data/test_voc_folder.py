@@ -179,6 +179,47 @@ def test_missing_pieces_are_named(tmp_path):
         read_voc(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("old.jpg", "old.jpg"),
+        ("old.jpg", "C:\\photos\\old.jpg"),
+        ("old.jpg", "old"),
+        ("old.jpg", "old.bmp"),
+        ("a.png", "old.jpg"),
+    ],
+)
+def test_a_renamed_image_is_found(tmp_path, file, said):
+    xml = annotation(object_xml(1, 1, 9, 9)).replace(
+        "<size>", f"<filename>{said}</filename><size>"
+    )
+    folder = make_folder(tmp_path, xml)
+    (folder / "JPEGImages/a.jpg").rename(folder / "JPEGImages" / file)
+    assert read_voc(folder).records[0].image == folder / "JPEGImages" / file
+
+
+@pytest.mark.parametrize("said", ["..", "../secret.jpg", "b"])
+def test_the_image_is_in_the_folder(tmp_path, said):
+    xml = annotation().replace("<size>", f"<filename>{said}</filename><size>")
+    folder = make_folder(tmp_path, xml)
+    (folder / "JPEGImages/a.jpg").rename(folder / "secret.jpg")
+    with pytest.raises(FileNotFoundError, match="no image"):
+        read_voc(folder)
+
+
+def test_splits_are_joined(tmp_path):
+    folder = make_folder(tmp_path, annotation(object_xml(1, 1, 9, 9)))
+    for name in ("b", "c"):
+        for path in ("Annotations/a.xml", "JPEGImages/a.jpg"):
+            copy = (folder / path).with_stem(name)
+            copy.write_bytes((folder / path).read_bytes())
+    (folder / "ImageSets/Main/val.txt").write_text("c\na\nb\n")
+    data = read_voc(folder, "train+val")
+    assert [record.image_id for record in data.records] == ["a", "c", "b"]
+    with pytest.raises(FileNotFoundError, match=r"other\.txt"):
+        read_voc(folder, "train+other")
+
+
 def test_without_a_list_every_annotation_counts(tmp_path):
     folder = make_folder(tmp_path, annotation(object_xml(1, 1, 9, 9)))
     assert [r.image_id for r in read_voc(folder, None).records] == ["a"]
