@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from ssdops.data.coco import read_coco, read_coco_categories, write_coco
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
 from ssdops.data.pipeline import evaluation_batches, training_batches
-from ssdops.data.records import Dataset, Record
+from ssdops.data.records import Dataset, EncodedImage, Record
 from ssdops.data.sources import DATA_FORMATS, read_dataset
 from ssdops.data.voc import read_voc, write_voc
 
@@ -15,13 +16,17 @@ __all__ = [
     "DIGIT_NAMES",
     "Dataset",
     "DroppedObjectsWarning",
+    "EncodedImage",
     "Record",
     "SceneSettings",
     "compose_digit_scenes",
     "evaluation_batches",
     "read_class_names",
+    "read_coco",
+    "read_coco_categories",
     "read_dataset",
     "read_voc",
     "training_batches",
+    "write_coco",
     "write_voc",
 ]

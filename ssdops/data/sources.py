@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from ssdops.data.coco import read_coco
 from ssdops.data.records import Dataset
 from ssdops.data.voc import read_voc
 
@@ -16,10 +17,51 @@ def _looks_like_voc(path: Path) -> bool:
     return (path / "Annotations").is_dir()
 
 
+def _looks_like_coco(path: Path) -> bool:
+    return path.suffix.lower() == ".json" or bool(_coco_files(path))
+
+
+def _coco_files(folder: Path) -> dict[str, Path]:
+    """Annotation files in a folder by split."""
+    usual = {
+        path.stem.removeprefix("instances_"): path
+        for path in sorted(folder.glob("annotations/instances_*.json"))
+    }
+    exported = sorted(folder.glob("*/_annotations.coco.json"))
+    return {**{path.parent.name: path for path in exported}, **usual}
+
+
+def _read_coco(
+    path: Path, split: str | None, class_names: Sequence[str] | None
+) -> Dataset:
+    if not path.is_dir():
+        _refuse_split(split)
+        return read_coco(path, class_names=class_names)
+    files = _coco_files(path)
+    if split is None and len(files) == 1:
+        [split] = files
+    if split is None:
+        raise ValueError(
+            f"{path}: split must be one of {', '.join(files) or 'no splits'}, got None"
+        )
+    if split not in files:
+        raise FileNotFoundError(
+            f"{path / 'annotations' / f'instances_{split}.json'}: no such file; there"
+            f" are {', '.join(files) or 'no splits'}"
+        )
+    return read_coco(files[split], class_names=class_names)
+
+
+def _refuse_split(split: str | None) -> None:
+    if split is not None:
+        raise ValueError(f"split must be None for a file, got {split!r}")
+
+
 _Reader = Callable[[Path, "str | None", "Sequence[str] | None"], Dataset]
 # By format: whether a path looks like it, and how it is read.
 _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], _Reader]]] = {
     "voc": (_looks_like_voc, read_voc),
+    "coco": (_looks_like_coco, _read_coco),
 }
 DATA_FORMATS: Final = tuple(_FORMATS)
 
@@ -34,8 +76,13 @@ def read_dataset(
     """The data set at a place, whatever its format.
 
     Args:
-        path: for `"voc"` the folder with `Annotations`, `JPEGImages` and `ImageSets`.
-        split: for `"voc"` a list in `ImageSets/Main`; None for all annotations.
+        path: for `"voc"` the folder with `Annotations`, `JPEGImages` and `ImageSets`;
+            for `"coco"` a JSON file, or the folder above `annotations`.
+        split: for `"voc"` a list in `ImageSets/Main`, or several as in `"train+val"`;
+            None for all annotations. For a `"coco"` folder the end of the name of
+            `annotations/instances_<split>.json`, or the folder of
+            `<split>/_annotations.coco.json`; None if there is only one. None for a
+            file.
         class_names: names of all classes, with or without `"background"` in front;
             None for those that the data set names or that occur in it.
         data_format: one of `DATA_FORMATS`, or `"auto"` to look at the path.
