@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ssdops.data.coco import read_coco, read_coco_categories, write_coco
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
+from ssdops.data.csv_table import read_csv
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
 from ssdops.data.pipeline import evaluation_batches, training_batches
 from ssdops.data.records import Dataset, EncodedImage, Record
@@ -24,6 +25,7 @@ __all__ = [
     "read_class_names",
     "read_coco",
     "read_coco_categories",
+    "read_csv",
     "read_dataset",
     "read_voc",
     "training_batches",

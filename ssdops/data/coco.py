@@ -27,6 +27,7 @@ from ssdops.data.collection import (
     collect_dataset,
 )
 from ssdops.data.image_files import (
+    MAX_SIDE,
     ImageFolder,
     encoded_image,
     find_image_folder,
@@ -36,7 +37,6 @@ from ssdops.data.records import Dataset, Record
 from ssdops.files import write_atomically
 from ssdops.image_io import read_image_size
 
-_MAX_SIDE = 2**31 - 1
 _NUMBERS = frozenset((int, float))
 
 
@@ -285,7 +285,7 @@ def _size(entry: dict[str, Any], image: Path, where: str) -> tuple[int, int]:
     size = entry.get("height"), entry.get("width")
     if size[0] in (None, 0) or size[1] in (None, 0):
         return read_image_size(image)
-    if not all(type(value) is int and 0 < value <= _MAX_SIDE for value in size):
+    if not all(type(value) is int and 0 < value <= MAX_SIDE for value in size):
         raise ValueError(
             f"{where}: height and width must be positive integers, got {_short(size)}"
         )

@@ -19,6 +19,9 @@ IMAGE_SUFFIXES: Final = (
     *(".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"),
     *(".bmp", ".webp"),
 )
+MAX_SIDE: Final = 2**31 - 1
+"""Pixels that a file may say an image is high or wide."""
+
 _JPEG_QUALITY = 92
 _SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "TIFF": ".tif"}
 
@@ -84,6 +87,7 @@ def find_image_folder(
     candidates: Sequence[Path],
     first_name: str,
     annotation: Path,
+    suffixes: Sequence[str] = ("",),
 ) -> Path:
     """The folder of the images.
 
@@ -93,6 +97,7 @@ def find_image_folder(
         candidates: folders to look in.
         first_name: of some image of the data set.
         annotation: file of the data set, for messages.
+        suffixes: any of which the name may lack.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -103,7 +108,7 @@ def find_image_folder(
         return Path(images)
     refuse_outside(first_name, str(annotation))
     for folder in candidates:
-        if (folder / first_name).is_file():
+        if any((folder / (first_name + suffix)).is_file() for suffix in suffixes):
             return folder
     raise FileNotFoundError(
         f"{annotation}: no image {first_name} in"

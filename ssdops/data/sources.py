@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ssdops.data.coco import read_coco
+from ssdops.data.csv_table import read_csv
 from ssdops.data.records import Dataset
 from ssdops.data.voc import read_voc
 
@@ -52,6 +53,17 @@ def _read_coco(
     return read_coco(files[split], class_names=class_names)
 
 
+def _looks_like_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _read_csv(
+    path: Path, split: str | None, class_names: Sequence[str] | None
+) -> Dataset:
+    _refuse_split(split)
+    return read_csv(path, class_names=class_names)
+
+
 def _refuse_split(split: str | None) -> None:
     if split is not None:
         raise ValueError(f"split must be None for a file, got {split!r}")
@@ -62,6 +74,7 @@ _Reader = Callable[[Path, "str | None", "Sequence[str] | None"], Dataset]
 _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], _Reader]]] = {
     "voc": (_looks_like_voc, read_voc),
     "coco": (_looks_like_coco, _read_coco),
+    "csv": (_looks_like_csv, _read_csv),
 }
 DATA_FORMATS: Final = tuple(_FORMATS)
 
@@ -77,7 +90,8 @@ def read_dataset(
 
     Args:
         path: for `"voc"` the folder with `Annotations`, `JPEGImages` and `ImageSets`;
-            for `"coco"` a JSON file, or the folder above `annotations`.
+            for `"coco"` a JSON file, or the folder above `annotations`; for `"csv"` a
+            table as `read_csv` reads it.
         split: for `"voc"` a list in `ImageSets/Main`, or several as in `"train+val"`;
             None for all annotations. For a `"coco"` folder the end of the name of
             `annotations/instances_<split>.json`, or the folder of
