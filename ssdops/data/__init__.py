@@ -7,9 +7,11 @@ from ssdops.data.coco import read_coco, read_coco_categories, write_coco
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.csv_table import read_csv
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
+from ssdops.data.label_map import read_label_map
 from ssdops.data.pipeline import evaluation_batches, training_batches
 from ssdops.data.records import Dataset, EncodedImage, Record
 from ssdops.data.sources import DATA_FORMATS, read_dataset
+from ssdops.data.tfrecord import read_tfrecord, write_tfrecord
 from ssdops.data.voc import read_voc, write_voc
 
 __all__ = [
@@ -27,8 +29,11 @@ __all__ = [
     "read_coco_categories",
     "read_csv",
     "read_dataset",
+    "read_label_map",
+    "read_tfrecord",
     "read_voc",
     "training_batches",
     "write_coco",
+    "write_tfrecord",
     "write_voc",
 ]

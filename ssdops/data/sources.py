@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from ssdops.data.coco import read_coco
 from ssdops.data.csv_table import read_csv
 from ssdops.data.records import Dataset
+from ssdops.data.tfrecord import check_shards, is_record_file, read_tfrecord
 from ssdops.data.voc import read_voc
 
 
@@ -64,6 +66,39 @@ def _read_csv(
     return read_csv(path, class_names=class_names)
 
 
+def _looks_like_tfrecord(path: Path) -> bool:
+    if path.is_dir():
+        return any(is_record_file(file) for file in path.iterdir())
+    return is_record_file(path)
+
+
+def _read_tfrecord(
+    path: Path, split: str | None, class_names: Sequence[str] | None
+) -> Dataset:
+    if not path.is_dir():
+        _refuse_split(split)
+        return read_tfrecord(path, class_names)
+    known = sorted(file for file in path.iterdir() if is_record_file(file))
+    files = known
+    if split is not None:
+        # One after the other, as the splits are named.
+        parts = [_words(part) for part in split.split("+")]
+        found = [f for part in parts for f in known if part in _words(f.name)]
+        files = list(dict.fromkeys(found))
+    if not files:
+        raise FileNotFoundError(
+            f"{path}: no record files of split {split!r}; there are"
+            f" {', '.join(file.name for file in known[:20]) or 'none'}"
+        )
+    check_shards(files)
+    return read_tfrecord(files, class_names)
+
+
+def _words(name: str) -> str:
+    """The words of a name between underscores, for whole words to be found in it."""
+    return re.sub(r"[\W_]+", "_", f"_{name}_")
+
+
 def _refuse_split(split: str | None) -> None:
     if split is not None:
         raise ValueError(f"split must be None for a file, got {split!r}")
@@ -75,6 +110,7 @@ _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], _Reader]]] = {
     "voc": (_looks_like_voc, read_voc),
     "coco": (_looks_like_coco, _read_coco),
     "csv": (_looks_like_csv, _read_csv),
+    "tfrecord": (_looks_like_tfrecord, _read_tfrecord),
 }
 DATA_FORMATS: Final = tuple(_FORMATS)
 
@@ -91,12 +127,14 @@ def read_dataset(
     Args:
         path: for `"voc"` the folder with `Annotations`, `JPEGImages` and `ImageSets`;
             for `"coco"` a JSON file, or the folder above `annotations`; for `"csv"` a
-            table as `read_csv` reads it.
+            table as `read_csv` reads it; for `"tfrecord"` a file or pattern as
+            `read_tfrecord` takes it, or a folder of such files.
         split: for `"voc"` a list in `ImageSets/Main`, or several as in `"train+val"`;
             None for all annotations. For a `"coco"` folder the end of the name of
             `annotations/instances_<split>.json`, or the folder of
-            `<split>/_annotations.coco.json`; None if there is only one. None for a
-            file.
+            `<split>/_annotations.coco.json`; None if there is only one. For a
+            `"tfrecord"` folder a word in the names of the files, or several as in
+            `"train+val"`; None for all files. None for a file.
         class_names: names of all classes, with or without `"background"` in front;
             None for those that the data set names or that occur in it.
         data_format: one of `DATA_FORMATS`, or `"auto"` to look at the path.
@@ -116,11 +154,11 @@ def read_dataset(
                 f" got {data_format!r}"
             )
         return _FORMATS[data_format][1](place, split, class_names)
-    if not place.exists():
-        raise FileNotFoundError(f"{place}: no such file or folder")
     for looks_like, read in _FORMATS.values():
         if looks_like(place):
             return read(place, split, class_names)
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: no such file or folder")
     raise ValueError(
         f"{place}: not a data set in a known format ({', '.join(DATA_FORMATS)})"
     )
