@@ -65,19 +65,24 @@ def decode_image(encoded: bytes, name: str) -> npt.NDArray[np.uint8]:
     return _decode(io.BytesIO(encoded), name)
 
 
-def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def read_image_size(photo: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """Returns height and width of a photo as `load_image` gives it, from its header.
+
+    Args:
+        photo: A file, or what it holds.
 
     Raises:
         ImageError: If the file is absent or no image of a known format.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file = io.BytesIO(photo) if isinstance(photo, bytes) else photo
+        with Image.open(file, formats=FORMATS) as image:
             turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
             height, width = image.height, image.width
             return (width, height) if turned else (height, width)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable image: {error}") from None
+        name = "image in memory" if isinstance(photo, bytes) else os.fspath(photo)
+        raise ImageError(f"{name}: not a readable image: {error}") from None
 
 
 def _decode(file: Path | io.BytesIO, name: str) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from ssdops.data.label_map import read_label_map
 from ssdops.data.pipeline import evaluation_batches, training_batches
 from ssdops.data.records import Dataset, EncodedImage, Record
 from ssdops.data.sources import DATA_FORMATS, read_dataset
+from ssdops.data.tfds import read_tfds
 from ssdops.data.tfrecord import read_tfrecord, write_tfrecord
 from ssdops.data.voc import read_voc, write_voc
 
@@ -30,6 +31,7 @@ __all__ = [
     "read_csv",
     "read_dataset",
     "read_label_map",
+    "read_tfds",
     "read_tfrecord",
     "read_voc",
     "training_batches",

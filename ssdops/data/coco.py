@@ -377,7 +377,4 @@ def _write_image(folder: Path, record: Record) -> str:
 def _known_size(record: Record) -> tuple[int, int]:
     if record.image_size is not None:
         return record.image_size
-    if isinstance(record.image, Path):
-        return read_image_size(record.image)
-    height, width = record.load_image().shape[:2]
-    return height, width
+    return read_image_size(encoded_image(record, "PNG")[0])

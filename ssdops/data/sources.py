@@ -12,6 +12,7 @@ from typing import Final
 from ssdops.data.coco import read_coco
 from ssdops.data.csv_table import read_csv
 from ssdops.data.records import Dataset
+from ssdops.data.tfds import TFDS_PREFIX, read_tfds
 from ssdops.data.tfrecord import check_shards, is_record_file, read_tfrecord
 from ssdops.data.voc import read_voc
 
@@ -94,6 +95,17 @@ def _read_tfrecord(
     return read_tfrecord(files, class_names)
 
 
+def _looks_like_tfds(path: Path) -> bool:
+    return str(path).startswith(TFDS_PREFIX)
+
+
+def _read_tfds(
+    path: Path, split: str | None, class_names: Sequence[str] | None
+) -> Dataset:
+    name = str(path).removeprefix(TFDS_PREFIX)
+    return read_tfds(name, "train" if split is None else split, class_names)
+
+
 def _words(name: str) -> str:
     """The words of a name between underscores, for whole words to be found in it."""
     return re.sub(r"[\W_]+", "_", f"_{name}_")
@@ -111,6 +123,7 @@ _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], _Reader]]] = {
     "coco": (_looks_like_coco, _read_coco),
     "csv": (_looks_like_csv, _read_csv),
     "tfrecord": (_looks_like_tfrecord, _read_tfrecord),
+    "tfds": (_looks_like_tfds, _read_tfds),
 }
 DATA_FORMATS: Final = tuple(_FORMATS)
 
@@ -128,13 +141,16 @@ def read_dataset(
         path: for `"voc"` the folder with `Annotations`, `JPEGImages` and `ImageSets`;
             for `"coco"` a JSON file, or the folder above `annotations`; for `"csv"` a
             table as `read_csv` reads it; for `"tfrecord"` a file or pattern as
-            `read_tfrecord` takes it, or a folder of such files.
+            `read_tfrecord` takes it, or a folder of such files; for
+            `"tfds"` the name of a data set of `tensorflow_datasets`, with `tfds:` in
+            front, as in `"tfds:voc/2007"`.
         split: for `"voc"` a list in `ImageSets/Main`, or several as in `"train+val"`;
             None for all annotations. For a `"coco"` folder the end of the name of
             `annotations/instances_<split>.json`, or the folder of
             `<split>/_annotations.coco.json`; None if there is only one. For a
             `"tfrecord"` folder a word in the names of the files, or several as in
-            `"train+val"`; None for all files. None for a file.
+            `"train+val"`; None for all files. For `"tfds"` as
+            there, None for `"train"`. None for a file.
         class_names: names of all classes, with or without `"background"` in front;
             None for those that the data set names or that occur in it.
         data_format: one of `DATA_FORMATS`, or `"auto"` to look at the path.
@@ -144,6 +160,7 @@ def read_dataset(
 
     Raises:
         FileNotFoundError: if something is not there.
+        ImportError: if `tensorflow_datasets` is needed and cannot be imported.
         ValueError: if the format is not known or a file cannot be understood.
     """
     place = Path(path)

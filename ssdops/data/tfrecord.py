@@ -33,7 +33,7 @@ from ssdops.data.image_files import MAX_SIDE, encoded_image, image_format
 from ssdops.data.label_map import read_label_map
 from ssdops.data.records import Dataset, EncodedImage, Record
 from ssdops.files import write_atomically
-from ssdops.image_io import ImageError, decode_image
+from ssdops.image_io import ImageError, read_image_size
 
 # A record: its length and a checksum of that, the data and its checksum.
 _HEADER: Final = struct.Struct("<QI")
@@ -245,7 +245,7 @@ def _image(
         )
     if 0 in size:
         try:
-            size = list(decode_image(encoded[0], str(image)).shape)
+            size = list(read_image_size(encoded[0]))
         except ImageError as error:
             raise ValueError(f"{features.where}: {error}") from None
     name = features.text("image/source_id") or features.text("image/filename")
@@ -384,9 +384,7 @@ def _writer(
 def _example(record: Record, class_names: Sequence[str]) -> Any:
     encoded, suffix = encoded_image(record, "PNG")
     name = record.image_id
-    height, width = (
-        record.image_size or decode_image(encoded, f"image {name}").shape[:2]
-    )
+    height, width = record.image_size or read_image_size(encoded)
     features: dict[str, Any] = {
         "image/encoded": _bytes([encoded]),
         "image/format": _bytes([image_format(encoded, name).lower().encode()]),

@@ -236,7 +236,7 @@ def test_what_is_no_label_map_is_refused(tmp_path, text, message):
         ({"encoded": [1]}, "image/encoded must be a bytes_list, got a int64_list"),
         ({"height": [-1]}, "height and width must be positive"),
         ({"width": [2**40]}, "height and width must be positive"),
-        ({"encoded": [b"no image"], "height": None}, "not an image in a known format"),
+        ({"encoded": [b"no image"], "height": None}, "not a readable image"),
         ({"source_id": [b"\xff"]}, "image/source_id is not UTF-8"),
         ({"object/class/text": [b"\xff"]}, "class/text is not UTF-8"),
         ({"object/class/text": [b"a", b"b"]}, "class/text must have one value for"),
