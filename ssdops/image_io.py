@@ -77,9 +77,8 @@ def read_image_size(photo: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     try:
         file = io.BytesIO(photo) if isinstance(photo, bytes) else photo
         with Image.open(file, formats=FORMATS) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
             height, width = image.height, image.width
-            return (width, height) if turned else (height, width)
+            return (width, height) if _is_turned(image) else (height, width)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         name = "image in memory" if isinstance(photo, bytes) else os.fspath(photo)
         raise ImageError(f"{name}: not a readable image: {error}") from None
@@ -120,6 +119,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:
         return image
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether `_upright` swaps height and width."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
+    except Exception:
+        return False
 
 
 def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:

@@ -153,12 +153,13 @@ def write_coco(
     Raises:
         ImageError: if an image has to be read and cannot be.
         OSError: if a file cannot be written.
-        ValueError: if an image id cannot be the name of a file.
+        ValueError: if an image id cannot be the name of a file, or two would be the
+            same.
     """
     if images is None:
         names = _names(dataset.records)
     else:
-        names = [_write_image(Path(images), record) for record in dataset.records]
+        names = _write_images(Path(images), dataset.records)
     ids = _numbers(dataset.records)
     content: dict[str, list[dict[str, Any]]] = {
         "images": [],
@@ -363,15 +364,22 @@ def _names(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _write_image(folder: Path, record: Record) -> str:
-    refuse_outside(record.image_id, f"image_id {record.image_id!r}")
-    data, suffix = encoded_image(record, "PNG")
-    name = record.image_id
-    if not name.lower().endswith(suffix.lower()):
-        name += suffix
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(data)
-    return name
+def _write_images(folder: Path, records: Sequence[Record]) -> list[str]:
+    """Names of the files, relative to the folder."""
+    names: dict[str, None] = {}
+    for record in records:
+        name = record.image_id
+        refuse_outside(name, f"image_id {name!r}")
+        data, suffix = encoded_image(record, "PNG")
+        # Ids of some formats are file names.
+        if not name.lower().endswith(suffix.lower()):
+            name += suffix
+        if name in names:
+            raise ValueError(f"two images would be written to {folder / name}")
+        names[name] = None
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return list(names)
 
 
 def _known_size(record: Record) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from ssdops.data.collection import AnnotatedImage, AnnotatedObject, collect_dataset
-from ssdops.data.image_files import IMAGE_SUFFIXES, encoded_image
+from ssdops.data.image_files import IMAGE_SUFFIXES, encoded_image, refuse_outside
 from ssdops.data.records import Dataset, Record
 from ssdops.image_io import read_image_size
 
@@ -80,19 +80,31 @@ def write_voc(
         class_names: names in the order of the class ids, `"background"` first.
 
     Coordinates are written with as many decimals as a float32 needs.
+
+    Raises:
+        ImageError: if an image cannot be read.
+        ValueError: if an image id has spaces or would leave the folder.
     """
     folder = Path(folder)
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = []
     for record in records:
+        name = record.image_id
+        refuse_outside(name, f"{folder}: image_id {name!r}")
+        if name.split() != [name]:
+            raise ValueError(
+                f"{folder}: image_id must have no spaces to be in a list, got {name!r}"
+            )
         data, suffix = encoded_image(record, "JPEG")
-        file = folder / "JPEGImages" / f"{record.image_id}{suffix}"
+        file = folder / "JPEGImages" / f"{name}{suffix}"
+        for path in (file, _annotation_path(folder, name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         height, width = read_image_size(file)
         text = _annotation(record, file.name, width, height, class_names)
-        _annotation_path(folder, record.image_id).write_text(text, "utf-8")
-        names.append(record.image_id)
+        _annotation_path(folder, name).write_text(text, "utf-8")
+        names.append(name)
     listing = "".join(f"{name}\n" for name in names)
     (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, "utf-8")
 

@@ -121,11 +121,23 @@ def test_ids_that_are_no_numbers_are_counted_and_areas_are_those_of_boxes(tmp_pa
     np.testing.assert_array_equal(again.records[1].boxes, records[1].boxes)
 
 
+def test_leading_zeros_make_no_number(tmp_path):
+    data = Dataset([make_record("007", 0), make_record("8", 0)], NAMES)
+    write_coco(tmp_path / "a.json", data)
+    assert [image["id"] for image in load(tmp_path / "a.json")["images"]] == [1, 2]
+
+
 def test_an_image_id_cannot_write_outside_the_folder(tmp_path):
     data = Dataset([make_record("../x", 1)], NAMES)
     with pytest.raises(ValueError, match=r"'\.\./x'"):
         write_coco(tmp_path / "a.json", data, tmp_path / "images")
     assert not list(tmp_path.rglob("x.png"))
+
+
+def test_no_image_is_written_over_another(tmp_path):
+    data = Dataset([make_record("x", 1), make_record("x.png", 1)], NAMES)
+    with pytest.raises(ValueError, match=r"two images .*x\.png"):
+        write_coco(tmp_path / "a.json", data, tmp_path / "images")
 
 
 def test_unusable_boxes_are_dropped_and_counted(tmp_path):
@@ -137,7 +149,7 @@ def test_unusable_boxes_are_dropped_and_counted(tmp_path):
         object_entry((1000, 5, 9, 9)),
         object_entry((float("nan"), 5, 9, 9)),
         object_entry((5, 5, float("inf"), 9)),
-        object_entry((-5, -5, 500, 500)),
+        object_entry((-5, -5, 500, 500), iscrowd=1, ignore=1, category_id=3),
     )
     with pytest.warns(DroppedObjectsWarning, match="5 objects"):
         data = read_coco(path)
@@ -146,7 +158,11 @@ def test_unusable_boxes_are_dropped_and_counted(tmp_path):
         "outside the image": 1,
         "with a corner that is not finite": 2,
     }
-    assert data.records[0].boxes[1].tolist() == [0, 0, 1, 1]
+    [record] = data.records
+    assert record.boxes[1].tolist() == [0, 0, 1, 1]
+    assert record.labels.tolist() == [2, 1]
+    assert record.crowd.tolist() == [False, True]
+    assert record.difficult.tolist() == [False, True]
 
 
 def test_an_ignored_object_is_difficult(tmp_path):
@@ -169,8 +185,9 @@ def test_given_class_names_fix_the_ids(tmp_path):
         read_coco(path, class_names=["Ente"])
 
 
-def test_a_category_for_the_background_is_none(tmp_path):
-    categories = [{"id": 0, "name": "background"}, {"id": 90, "name": "b"}]
+@pytest.mark.parametrize("number", [0, 95])
+def test_a_category_for_the_background_is_none(tmp_path, number):
+    categories = [{"id": number, "name": "background"}, {"id": 90, "name": "b"}]
     path = make_file(tmp_path, object_entry(), categories=categories)
     assert read_coco(path).class_names == ("background", "b")
 

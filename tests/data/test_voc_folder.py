@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.data import data_path
+from support.datasets import NAMES, make_record
 
 from ssdops.data import DroppedObjectsWarning, Record, read_voc, write_voc
 
@@ -247,6 +248,19 @@ def test_what_is_written_is_read_back(tmp_path):
     write_voc(tmp_path / "copy", data.records, "train", names)
     copied = tmp_path / "copy/JPEGImages/scene.jpg"
     assert copied.read_bytes() == (tmp_path / "JPEGImages/scene.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("image_id", ["../x", "/x", "my photo", ""])
+def test_an_image_id_that_cannot_be_a_name_is_refused(tmp_path, image_id):
+    with pytest.raises(ValueError, match=repr(image_id)):
+        write_voc(tmp_path / "in", [make_record(image_id, 1)], "train", NAMES)
+    assert not list(tmp_path.rglob("*x*"))
+
+
+def test_image_ids_may_have_folders(tmp_path):
+    write_voc(tmp_path, [make_record("x/y", 1)], "train", NAMES)
+    [record] = read_voc(tmp_path, "train").records
+    assert record.image == tmp_path / "JPEGImages/x/y.jpg"
 
 
 def test_a_real_data_set():
