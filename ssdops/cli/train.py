@@ -222,7 +222,7 @@ def train(**options: Any) -> None:
 
 
 train.__doc__ = _train.__doc__
-train.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
+train.__signature__ = inspect.Signature(_parameters(), return_annotation=None)  # type: ignore[attr-defined]
 train.__annotations__ = {
     parameter.name: parameter.annotation for parameter in _parameters()
 }

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -18,6 +17,13 @@ import numpy.typing as npt
 from ssdops.data.records import Dataset, ImageSource, Record
 
 BACKGROUND: Final = "background"
+
+# Why a box cannot be used; 0 if it can.
+_CAUSES: Final = {
+    1: "with a corner that is not finite",
+    2: "degenerate (no width or no height)",
+    3: "outside the image",
+}
 
 RelativeBox: TypeAlias = tuple[float, float, float, float]
 
@@ -64,15 +70,6 @@ class AnnotatedImage:
     image_size: tuple[int, int] | None = None
 
 
-@dataclass
-class _Columns:
-    boxes: list[RelativeBox] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    difficult: list[bool] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    area: list[float] = field(default_factory=list)
-
-
 def collect_dataset(
     images: Sequence[AnnotatedImage],
     class_names: Sequence[str] | None,
@@ -96,33 +93,22 @@ def collect_dataset(
     """
     foreground = _foreground(images, class_names)
     class_id = {name: number for number, name in enumerate(foreground, start=1)}
-    dropped: Counter[str] = Counter()
     ids: set[str] = set()
-    records = []
+    labels = []
     for image in images:
         if image.image_id in ids:
             raise ValueError(
                 f"{image.annotation}: there are two images {image.image_id!r}"
             )
         ids.add(image.image_id)
-        columns = _Columns()
         for item in image.objects:
             if item.name not in class_id:
                 raise ValueError(
                     f"{image.annotation}: class {item.name!r} is not one of"
                     f" {', '.join(foreground)}"
                 )
-            clipped, cause = _clip(item.box)
-            if cause:
-                dropped[cause] += 1
-                continue
-            columns.boxes.append(clipped)
-            columns.labels.append(class_id[item.name])
-            columns.difficult.append(item.difficult)
-            columns.crowd.append(item.crowd)
-            if item.area is not None:
-                columns.area.append(item.area)
-        records.append(_record(image, columns))
+            labels.append(class_id[item.name])
+    records, dropped = _records(images, np.array(labels, np.int32))
     if dropped:
         causes = ", ".join(f"{count} {cause}" for cause, count in dropped.items())
         warnings.warn(
@@ -130,7 +116,7 @@ def collect_dataset(
             DroppedObjectsWarning,
             stacklevel=3,
         )
-    return Dataset(records, (BACKGROUND, *foreground), dict(dropped))
+    return Dataset(records, (BACKGROUND, *foreground), dropped)
 
 
 def read_class_names(file: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -167,34 +153,55 @@ def _foreground(
     return names
 
 
-def _record(image: AnnotatedImage, columns: _Columns) -> Record:
-    has_areas = len(columns.area) == len(columns.boxes) > 0
-    area = np.array(columns.area, np.float32) if has_areas else None
-    crowd: npt.NDArray[np.bool_] | None = None
-    if any(columns.crowd):
-        crowd = np.array(columns.crowd, bool)
-    return Record(
-        image=image.image,
-        boxes=np.array(columns.boxes, np.float32).reshape(-1, 4),
-        labels=np.array(columns.labels, np.int32),
-        difficult=np.array(columns.difficult, bool),
-        image_id=image.image_id,
-        crowd=crowd,
-        area=area,
-        image_size=image.image_size,
-    )
+def _records(
+    images: Sequence[AnnotatedImage], labels: npt.NDArray[np.int32]
+) -> tuple[list[Record], dict[str, int]]:
+    """Records of the usable objects, and the number of others by cause.
+
+    All objects of the data set are looked at together: large data sets have a million.
+    """
+    objects = [item for image in images for item in image.objects]
+    boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4)
+    boxes32, causes = _clip(boxes)
+    usable = causes == 0
+    boxes32, labels = boxes32[usable], labels[usable]
+    difficult = np.array([item.difficult for item in objects], bool)[usable]
+    crowd = np.array([item.crowd for item in objects], bool)[usable]
+    has_area = np.array([item.area is not None for item in objects], bool)[usable]
+    area = np.array([item.area or 0 for item in objects], np.float32)[usable]
+
+    ends = np.cumsum([len(image.objects) for image in images], dtype=np.int64)
+    kept = np.concatenate([[0], np.cumsum(usable)])[ends].tolist()
+    records = []
+    start = 0
+    for image, stop in zip(images, kept, strict=True):
+        here = slice(start, stop)
+        areas_known = stop > start and has_area[here].all()
+        records.append(
+            Record(
+                image=image.image,
+                boxes=boxes32[here],
+                labels=labels[here],
+                difficult=difficult[here],
+                image_id=image.image_id,
+                crowd=crowd[here] if crowd[here].any() else None,
+                area=area[here] if areas_known else None,
+                image_size=image.image_size,
+            )
+        )
+        start = stop
+    counts = Counter(causes[~usable].tolist())
+    return records, {_CAUSES[cause]: count for cause, count in counts.items()}
 
 
-def _clip(box: RelativeBox) -> tuple[RelativeBox, str]:
-    """The box inside the image, and why it cannot be used (empty if it can)."""
-    if not all(math.isfinite(value) for value in box):
-        return box, "with a corner that is not finite"
-    if box[2] <= box[0] or box[3] <= box[1]:
-        return box, "degenerate (no width or no height)"
-    ymin, xmin, ymax, xmax = (min(max(value, 0.0), 1.0) for value in box)
+def _clip(
+    boxes: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Boxes `[N, 4]` inside the image, and why one cannot be used: see `_CAUSES`."""
     # As the record stores them: a sliver may vanish in float32.
-    lower = np.array([ymin, xmin], np.float32)
-    upper = np.array([ymax, xmax], np.float32)
-    if not (upper > lower).all():
-        return box, "outside the image"
-    return (ymin, xmin, ymax, xmax), ""
+    clipped = np.clip(boxes, 0.0, 1.0).astype(np.float32)
+    causes = np.zeros(len(boxes), np.int64)
+    causes[~(clipped[:, 2:] > clipped[:, :2]).all(1)] = 3
+    causes[(boxes[:, 2:] <= boxes[:, :2]).any(1)] = 2
+    causes[~np.isfinite(boxes).all(1)] = 1
+    return clipped, causes

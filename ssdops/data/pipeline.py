@@ -15,7 +15,7 @@ from PIL import Image
 from ssdops.constants import IGNORE_LABEL, PADDING_LABEL
 from ssdops.data.augmentation import Augmentation, augment
 from ssdops.data.records import Dataset, Record
-from ssdops.image_io import ImageError, load_image, resize_image
+from ssdops.image_io import ImageError, resize_image
 
 CACHE_BYTES: Final = 2 * 2**30
 """Decoded images of a data set are kept in memory up to this many bytes."""
@@ -224,10 +224,7 @@ class _DecodedImages:
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        image = self._dataset.records[key].image
-        if not isinstance(image, np.ndarray):
-            image = load_image(image)
-        image = self._prepare(image)
+        image = self._prepare(self._dataset.records[key].load_image())
         # Several threads may be here; a few bytes more or less do not matter.
         if image.nbytes <= self._bytes_left:
             self._bytes_left -= image.nbytes

@@ -11,7 +11,47 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-ImageSource: TypeAlias = "Path | npt.NDArray[np.uint8]"
+from ssdops.image_io import ImageError, decode_image, load_image
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image that stands inside a larger file; it is read when it is needed.
+
+    Attributes:
+        file: the file.
+        offset: bytes before the image.
+        length: bytes of the image, in a format of `ssdops.image_io.load_image`.
+    """
+
+    file: Path
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            ImageError: if the file is gone or has become shorter.
+        """
+        try:
+            with self.file.open("rb") as opened:
+                opened.seek(self.offset)
+                data = opened.read(self.length)
+        except OSError as error:
+            raise ImageError(f"{self} cannot be read: {error}") from None
+        if len(data) < self.length:
+            raise ImageError(
+                f"{self} must have {self.length} bytes, there are {len(data)}"
+            )
+        return data
+
+    def __str__(self) -> str:
+        """Name of the image for messages."""
+        return f"{self.file}, image at byte {self.offset},"
+
+
+ImageSource: TypeAlias = "Path | EncodedImage | bytes | npt.NDArray[np.uint8]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +59,8 @@ class Record:
     """One image with its objects.
 
     Attributes:
-        image: path of an image file, or uint8 `[H, W, 3]` RGB.
+        image: path of an image file; a place in a larger file; what an image file
+            holds; or uint8 `[H, W, 3]` RGB.
         boxes: float32 `[N, 4]`, `(ymin, xmin, ymax, xmax)` relative to the image, each
             with a positive area.
         labels: int32 `[N]`, class ids from 1.
@@ -80,6 +121,20 @@ class Record:
                     f" {(height, width)}, got {self.image_size}"
                 )
             object.__setattr__(self, "image_size", (height, width))
+
+    def load_image(self) -> npt.NDArray[np.uint8]:
+        """The image as RGB, uint8 `[H, W, 3]`.
+
+        Raises:
+            ImageError: if it cannot be read or decoded.
+        """
+        if isinstance(self.image, np.ndarray):
+            return self.image
+        if isinstance(self.image, EncodedImage):
+            return decode_image(self.image.read(), str(self.image))
+        if isinstance(self.image, bytes):
+            return decode_image(self.image, f"image {self.image_id}")
+        return load_image(self.image)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,15 +22,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
-from PIL import Image, UnidentifiedImageError
 
 from ssdops.data.collection import AnnotatedImage, AnnotatedObject, collect_dataset
+from ssdops.data.image_files import IMAGE_SUFFIXES, encoded_image, refuse_outside
 from ssdops.data.records import Dataset, Record
-
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
-_JPEG_QUALITY = 92
-_EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
+from ssdops.image_io import read_image_size
 
 
 def read_voc(
@@ -46,8 +42,8 @@ def read_voc(
 
     Args:
         folder: the folder with `JPEGImages`, `Annotations` and `ImageSets`.
-        split: name of a list in `ImageSets/Main`, without `.txt`; None for every file
-            in `Annotations`.
+        split: name of a list in `ImageSets/Main`, without `.txt`, or several joined as
+            in `"train+val"`; None for every file in `Annotations`.
         class_names: names of all classes, with or without `"background"` in front;
             None for the names that occur in any annotation of the split, sorted.
 
@@ -84,24 +80,31 @@ def write_voc(
         class_names: names in the order of the class ids, `"background"` first.
 
     Coordinates are written with as many decimals as a float32 needs.
+
+    Raises:
+        ImageError: if an image cannot be read.
+        ValueError: if an image id has spaces or would leave the folder.
     """
     folder = Path(folder)
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     names = []
     for record in records:
-        if isinstance(record.image, Path):
-            file = folder / "JPEGImages" / f"{record.image_id}{record.image.suffix}"
-            file.write_bytes(record.image.read_bytes())
-            with Image.open(file) as opened:
-                width, height = opened.size
-        else:
-            file = folder / "JPEGImages" / f"{record.image_id}.jpg"
-            height, width = record.image.shape[:2]
-            Image.fromarray(record.image).save(file, quality=_JPEG_QUALITY)
+        name = record.image_id
+        refuse_outside(name, f"{folder}: image_id {name!r}")
+        if name.split() != [name]:
+            raise ValueError(
+                f"{folder}: image_id must have no spaces to be in a list, got {name!r}"
+            )
+        data, suffix = encoded_image(record, "JPEG")
+        file = folder / "JPEGImages" / f"{name}{suffix}"
+        for path in (file, _annotation_path(folder, name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        height, width = read_image_size(file)
         text = _annotation(record, file.name, width, height, class_names)
-        _annotation_path(folder, record.image_id).write_text(text, "utf-8")
-        names.append(record.image_id)
+        _annotation_path(folder, name).write_text(text, "utf-8")
+        names.append(name)
     listing = "".join(f"{name}\n" for name in names)
     (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, "utf-8")
 
@@ -119,6 +122,11 @@ def _image_names(folder: Path, split: str | None) -> list[str]:
         if not names:
             raise FileNotFoundError(f"{folder / 'Annotations'}: no XML files there")
         return names
+    names = [name for part in split.split("+") for name in _listed(folder, part)]
+    return list(dict.fromkeys(names))
+
+
+def _listed(folder: Path, split: str) -> list[str]:
     listing = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listing.is_file():
         known = sorted(path.stem for path in listing.parent.glob("*.txt"))
@@ -127,7 +135,7 @@ def _image_names(folder: Path, split: str | None) -> list[str]:
         )
     # A list of one class has a second column with 1, -1 or 0.
     lines = listing.read_text("utf-8", errors="replace").splitlines()
-    names = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+    names = [line.split()[0] for line in lines if line.strip()]
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{listing}: {name!r} is no name of an image")
@@ -155,7 +163,7 @@ def _read_annotation(folder: Path, name: str) -> AnnotatedImage:
     width = _number(path, root, "size/width", 0.0)
     height = _number(path, root, "size/height", 0.0)
     if not (0 < width < math.inf and 0 < height < math.inf):
-        width, height = _image_size(image)
+        height, width = read_image_size(image)
     objects = []
     for element in root.findall("object"):
         label = (element.findtext("name") or "").strip()
@@ -195,30 +203,24 @@ def _number(path: Path, element: Any, tag: str, default: float | None) -> float:
 
 
 def _image_path(folder: Path, name: str, file_name: str | None) -> Path:
-    """The image of an annotation: named after it, else what `<filename>` says."""
+    """The image of an annotation: named after it, else what `<filename>` says.
+
+    Tools that convert or rename images leave the old name in `<filename>`, so that it
+    counts last, with the suffix it has or without.
+    """
     images = folder / "JPEGImages"
-    for suffix in _IMAGE_SUFFIXES:
-        path = images / f"{name}{suffix}"
-        if path.is_file():
-            return path
     # Only the last part counts: an annotation cannot point outside the folder.
-    if file_name and (images / Path(file_name.strip()).name).is_file():
-        return images / Path(file_name.strip()).name
+    said = (file_name or "").replace("\\", "/").split("/")[-1].strip()
+    names = [f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+    if said not in ("", ".", ".."):
+        names += [said, *(f"{Path(said).stem}{suffix}" for suffix in IMAGE_SUFFIXES)]
+    for candidate in names:
+        if (images / candidate).is_file():
+            return images / candidate
     raise FileNotFoundError(
         f"{_annotation_path(folder, name)}: no image {images / name} with suffix"
-        f" {', '.join(_IMAGE_SUFFIXES)}, and <filename> is {file_name!r}"
+        f" {', '.join(IMAGE_SUFFIXES)}, and <filename> is {file_name!r}"
     )
-
-
-def _image_size(path: Path) -> tuple[float, float]:
-    """Width and height of an image file as it is shown, from its header."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
-            width, height = float(image.width), float(image.height)
-            return (height, width) if turned else (width, height)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image: {error}") from None
 
 
 def _annotation(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ssdops.data import Dataset, Record
+from ssdops.data import Dataset, EncodedImage, Record
+from ssdops.image_io import ImageError
 
 
 def make_record(count=1, **changes):
@@ -52,6 +54,26 @@ def test_what_does_not_fit_is_refused_by_name(changes, message):
 def test_the_size_of_an_image_in_memory_is_known():
     assert make_record().image_size == (4, 4)
     assert make_record(image=Path("a.jpg")).image_size is None
+
+
+def test_an_image_is_loaded_wherever_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)
+    file = tmp_path / "a.png"
+    Image.fromarray(pixels).save(file)
+    encoded = file.read_bytes()
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"before" + encoded + b"after")
+    inside = EncodedImage(archive, len(b"before"), len(encoded))
+    for image in (pixels, file, encoded, inside):
+        np.testing.assert_array_equal(make_record(image=image).load_image(), pixels)
+    archive.write_bytes(encoded[:30])
+    with pytest.raises(ImageError, match=rf"archive.*must have {len(encoded)} bytes"):
+        make_record(image=inside).load_image()
+    archive.unlink()
+    with pytest.raises(ImageError, match=r"archive.*cannot be read"):
+        make_record(image=inside).load_image()
+    with pytest.raises(ImageError, match="image picture"):
+        make_record(image=b"no image").load_image()
 
 
 def test_every_label_needs_a_name():

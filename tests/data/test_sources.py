@@ -35,7 +35,10 @@ def test_a_voc_folder(tmp_path, data_format):
 def test_what_is_not_there_or_not_known_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"not a data set in a known format \(voc"):
+    with pytest.raises(
+        ValueError,
+        match=r"not a data set in a known format \(voc, coco, csv, tfrecord, tfds",
+    ):
         read_dataset(tmp_path)
     with pytest.raises(ValueError, match="data_format must be auto or one of voc"):
         read_dataset(tmp_path, data_format="other")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.data import data_path
+from support.datasets import NAMES, make_record
 
 from ssdops.data import DroppedObjectsWarning, Record, read_voc, write_voc
 
@@ -179,6 +180,47 @@ def test_missing_pieces_are_named(tmp_path):
         read_voc(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("old.jpg", "old.jpg"),
+        ("old.jpg", "C:\\photos\\old.jpg"),
+        ("old.jpg", "old"),
+        ("old.jpg", "old.bmp"),
+        ("a.png", "old.jpg"),
+    ],
+)
+def test_a_renamed_image_is_found(tmp_path, file, said):
+    xml = annotation(object_xml(1, 1, 9, 9)).replace(
+        "<size>", f"<filename>{said}</filename><size>"
+    )
+    folder = make_folder(tmp_path, xml)
+    (folder / "JPEGImages/a.jpg").rename(folder / "JPEGImages" / file)
+    assert read_voc(folder).records[0].image == folder / "JPEGImages" / file
+
+
+@pytest.mark.parametrize("said", ["..", "../secret.jpg", "b"])
+def test_the_image_is_in_the_folder(tmp_path, said):
+    xml = annotation().replace("<size>", f"<filename>{said}</filename><size>")
+    folder = make_folder(tmp_path, xml)
+    (folder / "JPEGImages/a.jpg").rename(folder / "secret.jpg")
+    with pytest.raises(FileNotFoundError, match="no image"):
+        read_voc(folder)
+
+
+def test_splits_are_joined(tmp_path):
+    folder = make_folder(tmp_path, annotation(object_xml(1, 1, 9, 9)))
+    for name in ("b", "c"):
+        for path in ("Annotations/a.xml", "JPEGImages/a.jpg"):
+            copy = (folder / path).with_stem(name)
+            copy.write_bytes((folder / path).read_bytes())
+    (folder / "ImageSets/Main/val.txt").write_text("c\na\nb\n")
+    data = read_voc(folder, "train+val")
+    assert [record.image_id for record in data.records] == ["a", "c", "b"]
+    with pytest.raises(FileNotFoundError, match=r"other\.txt"):
+        read_voc(folder, "train+other")
+
+
 def test_without_a_list_every_annotation_counts(tmp_path):
     folder = make_folder(tmp_path, annotation(object_xml(1, 1, 9, 9)))
     assert [r.image_id for r in read_voc(folder, None).records] == ["a"]
@@ -206,6 +248,19 @@ def test_what_is_written_is_read_back(tmp_path):
     write_voc(tmp_path / "copy", data.records, "train", names)
     copied = tmp_path / "copy/JPEGImages/scene.jpg"
     assert copied.read_bytes() == (tmp_path / "JPEGImages/scene.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("image_id", ["../x", "/x", "my photo", ""])
+def test_an_image_id_that_cannot_be_a_name_is_refused(tmp_path, image_id):
+    with pytest.raises(ValueError, match=repr(image_id)):
+        write_voc(tmp_path / "in", [make_record(image_id, 1)], "train", NAMES)
+    assert not list(tmp_path.rglob("*x*"))
+
+
+def test_image_ids_may_have_folders(tmp_path):
+    write_voc(tmp_path, [make_record("x/y", 1)], "train", NAMES)
+    [record] = read_voc(tmp_path, "train").records
+    assert record.image == tmp_path / "JPEGImages/x/y.jpg"
 
 
 def test_a_real_data_set():

@@ -14,7 +14,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from ssdops.image_io import ImageError, load_image, resize_image
+from ssdops.image_io import (
+    ImageError,
+    decode_image,
+    load_image,
+    read_image_size,
+    resize_image,
+)
 
 ORIENTATION = 0x0112
 
@@ -69,12 +75,16 @@ def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
     exif[ORIENTATION] = orientation
     path = save(tmp_path / "a.png", stored, exif=exif)
     np.testing.assert_array_equal(load_image(path), scene())
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), "a"), scene())
+    assert read_image_size(path) == scene().shape[:2]
+    assert read_image_size(path.read_bytes()) == scene().shape[:2]
 
 
 def test_damaged_exif_counts_as_none(tmp_path: Path) -> None:
     image = Image.fromarray(scene())
     path = save(tmp_path / "a.png", image, exif=b"Exif\x00\x00II*\x00\xff\xff\xff")
     assert load_image(path).shape == (24, 36, 3)
+    assert read_image_size(path) == (24, 36)
 
 
 def test_grey_image(tmp_path: Path) -> None:
@@ -192,6 +202,10 @@ def test_not_an_image(content: bytes, tmp_path: Path) -> None:
     ) as e:
         load_image(path)
     assert "\n" not in str(e.value)
+    with pytest.raises(ImageError, match=r"^name (is not an image|cannot be deco)"):
+        decode_image(content, "name")
+    with pytest.raises(ImageError, match=r"a\.jpg: not a readable image"):
+        read_image_size(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

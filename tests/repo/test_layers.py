@@ -54,7 +54,13 @@ IMPORTS = {
         "ssdops.image_io",
         "ssdops.ops",
     ),
-    "ssdops.data": (*LEAVES, "ssdops.boxes", "ssdops.image_io", "ssdops.ops"),
+    "ssdops.data": (
+        *LEAVES,
+        "ssdops.boxes",
+        "ssdops.files",
+        "ssdops.image_io",
+        "ssdops.ops",
+    ),
     "ssdops.evaluation": (
         *LEAVES,
         "ssdops.boxes",
