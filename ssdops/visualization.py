@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ssdops.anchors import AnchorGrid
 
-__all__ = ["class_color", "draw_detections", "plot_anchors"]
+__all__ = ["class_color", "draw_detections", "draw_frames", "plot_anchors"]
 
 Rectangle = tuple[float, float, float, float]
 
@@ -78,20 +78,7 @@ def draw_detections(
     side = min(width, height)
     line = max(1, round(side / 200))
     font = ImageFont.load_default(size=max(10, round(side / 28)))
-    corners = np.clip(boxes, 0.0, 1.0)[:, [1, 0, 3, 2]] * [
-        width - 1,
-        height - 1,
-        width - 1,
-        height - 1,
-    ]
-    # Sorted corners: an inverted box is drawn, not an error.
-    frames = np.concatenate(
-        [
-            np.minimum(corners[:, :2], corners[:, 2:]),
-            np.maximum(corners[:, :2], corners[:, 2:]),
-        ],
-        axis=1,
-    )
+    frames = _frames(boxes, width, height)
     for frame, label in zip(frames[::-1], labels[::-1], strict=True):
         draw.rectangle(tuple(frame), outline=class_color(int(label)), width=line)
     texts = [str(v) if class_names is None else class_names[int(v)] for v in labels]
@@ -107,6 +94,43 @@ def draw_detections(
     for patch, text, label in reversed(list(zip(patches, texts, labels, strict=True))):
         _draw_name(draw, text, patch, class_color(int(label)), font)
     return picture
+
+
+def draw_frames(image: npt.NDArray[np.uint8], boxes: Any, labels: Any) -> Image.Image:
+    """Returns the image with a thin frame around every box, without names.
+
+    Args:
+        image: RGB, uint8 [H, W, 3]; not changed.
+        boxes: Relative corners [N, 4] (ymin, xmin, ymax, xmax).
+        labels: Class ids [N], integers, for the colours.
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    for frame, label in zip(_frames(boxes, *picture.size), labels, strict=True):
+        draw.rectangle(tuple(frame), outline=class_color(int(label)))
+    return picture
+
+
+def _frames(
+    boxes: npt.NDArray[np.float64], width: int, height: int
+) -> npt.NDArray[np.float64]:
+    """Pixels (left, top, right, bottom) of boxes, as far as they are in the image."""
+    corners = np.clip(boxes, 0.0, 1.0)[:, [1, 0, 3, 2]] * [
+        width - 1,
+        height - 1,
+        width - 1,
+        height - 1,
+    ]
+    # Sorted corners: an inverted box is drawn, not an error.
+    frames: npt.NDArray[np.float64] = np.concatenate(
+        [
+            np.minimum(corners[:, :2], corners[:, 2:]),
+            np.maximum(corners[:, :2], corners[:, 2:]),
+        ],
+        axis=1,
+    )
+    return frames
 
 
 def _pad(text_height: float) -> int:

@@ -13,6 +13,7 @@ from ssdops.cli.bench import bench
 from ssdops.cli.demo import demo
 from ssdops.cli.detect import detect
 from ssdops.cli.doctor import doctor
+from ssdops.cli.inspect import inspect
 from ssdops.cli.train import train
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, detect, anchors, bench, doctor):
+for command in (demo, inspect, train, detect, anchors, bench, doctor):
     app.command()(command)
 
 

@@ -85,7 +85,15 @@ IMPORTS = {
         "ssdops.files",
         "ssdops.ops",
     ),
+    "ssdops.inspection": (
+        "ssdops.anchors",
+        "ssdops.data",
+        "ssdops.image_io",
+        "ssdops.ops",
+    ),
     "ssdops.reporting": (
+        "ssdops.anchors",
+        "ssdops.ops",
         "ssdops.data",
         "ssdops.files",
         "ssdops.models",
