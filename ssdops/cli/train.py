@@ -30,6 +30,7 @@ def _train(
     class_names: Path | None,
     output: Path,
     restart: bool,
+    strategy: str,
     **training: Any,
 ) -> None:
     """Train a detector and evaluate it while it learns.
@@ -75,7 +76,7 @@ def _train(
                 },
             )
         )
-        _run(settings, output, restart, console)
+        _run(settings, output, restart, strategy, console)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -92,16 +93,21 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(config: RunConfig, output: Path, restart: bool, console: Console) -> None:
+def _run(
+    config: RunConfig, output: Path, restart: bool, strategy: str, console: Console
+) -> None:
     from ssdops.reporting import save_curves
     from ssdops.training import (
         NonFiniteLossError,
         TrainingInterrupted,
+        WorkerLostError,
         execute_run,
     )
 
     try:
-        _, result, _ = execute_run(config, output, restart=restart, console=console)
+        _, result, _ = execute_run(
+            config, output, restart=restart, console=console, strategy=strategy
+        )
     except TrainingInterrupted as interrupted:
         console.print(
             f"\nStopped after step {interrupted.step}. The checkpoint and the model so"
@@ -110,7 +116,7 @@ def _run(config: RunConfig, output: Path, restart: bool, console: Console) -> No
             highlight=False,
         )
         raise typer.Exit(128 + interrupted.signal) from None
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, WorkerLostError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     curves = output / "curves.png"
@@ -189,6 +195,14 @@ def _parameters() -> list[inspect.Parameter]:
         ),
     ]
     defaults["restart"] = False
+    options["strategy"] = Annotated[
+        str,
+        text(
+            help="Devices: 'mirrored', all GPUs; 'multi_worker', the machines of"
+            " TF_CONFIG; 'none', one device; or 'auto'."
+        ),
+    ]
+    defaults["strategy"] = "auto"
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     lists = {"tuple[int, ...]": int, "tuple[str, ...]": str}
     words = _help_of_settings()

@@ -36,6 +36,8 @@ def training_batches(
     first_step: int = 0,
     augmentation: Augmentation | None = None,
     use_difficult: bool = True,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> tf.data.Dataset:
     """Endless batches in an order that depends only on the seed and the step.
 
@@ -53,6 +55,8 @@ def training_batches(
         augmentation: random changes of the images; None to resize them only.
         use_difficult: whether difficult objects are trained on, as the official code
             does for VOC; else they are left out.
+        worker: which part of every batch is given, from 0.
+        num_workers: equal parts that every batch has; divides `batch_size`.
 
     Returns:
         Batches with `images` uint8 `[B, h, w, 3]` RGB, `gt_boxes` float32 `[B, G, 4]`
@@ -67,7 +71,13 @@ def training_batches(
         raise ValueError("dataset must have at least one record, got 0")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not 0 <= worker < num_workers or batch_size % num_workers:
+        raise ValueError(
+            f"worker must be below num_workers, which must divide batch_size"
+            f" {batch_size}, got worker {worker} of {num_workers}"
+        )
     count = len(dataset)
+    part = batch_size // num_workers
 
     def shuffled(position: tf.Tensor) -> tf.Tensor:
         # A pseudo-random permutation that is computed element by element: the
@@ -82,7 +92,9 @@ def training_batches(
         dataset, _small_enough if augmentation else _resized_to(image_size)
     )
 
-    def load(position: tf.Tensor) -> dict[str, Any]:
+    def load(place: tf.Tensor) -> dict[str, Any]:
+        # Counted over the parts of this worker; in the order of all of them:
+        position = place // part * batch_size + worker * part + place % part
         index = shuffled(position)
         image = images.at(index)
         boxes, labels = table.at(index)
@@ -97,8 +109,9 @@ def training_batches(
             )
         return _element(image, boxes, labels, index, image_size)
 
-    positions = tf.data.Dataset.range(first_step * batch_size, np.iinfo(np.int64).max)
-    return _batches(positions, load, batch_size)
+    # Of the largest batches that there can be, the position is an int64 still.
+    last = np.iinfo(np.int64).max // batch_size
+    return _batches(tf.data.Dataset.range(first_step * part, last), load, part)
 
 
 def evaluation_batches(

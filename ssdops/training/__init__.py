@@ -22,7 +22,9 @@ __all__ = [
     "TrainingConfig",
     "TrainingInterrupted",
     "TrainingResult",
+    "WorkerLostError",
     "execute_run",
+    "make_strategy",
     "merged",
     "read_log",
     "read_recipe",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ssdops.training.distribution import WorkerLostError, make_strategy
     from ssdops.training.log import read_log
     from ssdops.training.loop import (
         NonFiniteLossError,
@@ -53,6 +56,8 @@ _HOME = {
     "NonFiniteLossError": "loop",
     "TrainingInterrupted": "loop",
     "TrainingResult": "loop",
+    "WorkerLostError": "distribution",
+    "make_strategy": "distribution",
     "read_log": "log",
     "train": "loop",
     "DataConfig": "run",

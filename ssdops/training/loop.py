@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import shutil
 import time
@@ -17,6 +19,13 @@ from ssdops.data import AUGMENTATIONS, Dataset, readable, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
+from ssdops.training.distribution import (
+    LOST_WORKER_ERRORS,
+    WorkerLostError,
+    make_agreement,
+    num_workers,
+    worker_index,
+)
 from ssdops.training.interrupt import StopRequest
 from ssdops.training.log import CsvLog, read_log
 from ssdops.training.non_finite import first_non_finite
@@ -47,6 +56,8 @@ _LOSS_COLUMNS = (
 )
 # A loss scale that was halved below this has no step left to try.
 _SMALLEST_LOSS_SCALE = 1.0
+# Beside the numbers of signals.
+_STAGNATED = 127
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - not an error
@@ -99,6 +110,7 @@ def train(
     evaluation_data: Dataset | None = None,
     restart: bool = False,
     console: Console | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingResult:
     """Train a detector, or go on with a run that was stopped.
 
@@ -116,6 +128,9 @@ def train(
         evaluation_data: images for the evaluations during the run; None for none.
         restart: drop what the folder has of an earlier run and begin anew.
         console: where progress is shown; None for the standard output.
+        strategy: of `tf.distribute`, in whose scope the model was made; None for one
+            device. Every worker calls this function; all of them read and the first
+            one writes the run folder.
 
     Returns:
         `TrainingResult`; the model has its final weights.
@@ -127,6 +142,7 @@ def train(
         ConfigMismatchError: if the folder's run has other settings.
         ValueError: if the model, the data and the settings do not fit.
         ssdops.image_io.ImageError: if an image cannot be read.
+        WorkerLostError: if another worker is gone.
     """
     folder = Path(folder)
     console = console or Console()
@@ -135,12 +151,28 @@ def train(
             f"the model has {model.spec.num_classes} classes,"
             f" the data set {train_data.num_classes}"
         )
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    if config.batch_size % (replicas * config.accumulation_steps):
+        raise ValueError(
+            f"batch_size {config.batch_size} must be a multiple of {replicas} replicas"
+            f" times {config.accumulation_steps} accumulation_steps"
+        )
+    if replicas > 1 and config.precision == "float16":
+        raise ValueError("float16 is for one replica; several can use bfloat16")
     with frozen_layers(model.network, config.freeze):
-        folder.mkdir(parents=True, exist_ok=True)
-        if restart:
-            _remove_run(folder)
-        config.keep(folder)
-        return _Run(model, train_data, evaluation_data, config, folder, console).go()
+        if worker_index(strategy) == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            if restart:
+                _remove_run(folder)
+            config.keep(folder)
+        else:
+            console = Console(file=io.StringIO())
+        # The first worker has dropped what is not to be read.
+        make_agreement(strategy)(0)
+        run = _Run(
+            model, train_data, evaluation_data, config, folder, console, strategy
+        )
+        return run.go()
 
 
 def _remove_run(folder: Path) -> None:
@@ -164,7 +196,10 @@ class _Run:
         config: TrainingConfig,
         folder: Path,
         console: Console,
+        strategy: tf.distribute.Strategy | None,
     ) -> None:
+        self._strategy = strategy
+        self._is_first = worker_index(strategy) == 0
         self._model = model
         self._train_data = train_data
         self._evaluation_data = evaluation_data
@@ -173,7 +208,9 @@ class _Run:
         self._console = console
 
         self._variables = model.network.trainable_variables
-        self._optimizer = build_optimizer(config, self._variables)
+        # Nothing else is made in the scope: a variable there is a message to all.
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            self._optimizer = build_optimizer(config, self._variables)
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(network=model.network, optimizer=self._optimizer),
             str(folder / CHECKPOINTS),
@@ -186,9 +223,14 @@ class _Run:
         # A step that a loss scale left out is one, too.
         self._step = self._steps_of_checkpoint()
         self._first_step = self._step
-        self._losses = CsvLog(folder / TRAINING_LOG, _LOSS_COLUMNS, self._step)
-        self._evaluations = CsvLog(folder / EVALUATION_LOG, ("map_50",), self._step)
-        self._maps = [row["map_50"] for row in read_log(folder / EVALUATION_LOG)]
+        # All have read the checkpoint before the first one writes another.
+        self._agree = make_agreement(strategy)
+        self._agree(0)
+        self._maps: list[float] = []
+        if self._is_first:
+            self._losses = CsvLog(folder / TRAINING_LOG, _LOSS_COLUMNS, self._step)
+            self._evaluations = CsvLog(folder / EVALUATION_LOG, ("map_50",), self._step)
+            self._maps = [row["map_50"] for row in read_log(folder / EVALUATION_LOG)]
 
     def go(self) -> TrainingResult:
         """All remaining steps."""
@@ -199,7 +241,8 @@ class _Run:
                 f"resuming after step {self._first_step} of {config.steps}",
                 highlight=False,
             )
-        if self._step < config.steps and not self._has_stagnated():
+        stagnated = self._agree(_STAGNATED if self._has_stagnated() else 0)
+        if self._step < config.steps and not stagnated:
             batches = training_batches(
                 self._train_data,
                 self._model.spec.image_size,
@@ -208,10 +251,22 @@ class _Run:
                 first_step=self._step,
                 augmentation=AUGMENTATIONS[config.augmentation],
                 use_difficult=config.use_difficult,
+                worker=worker_index(self._strategy),
+                num_workers=num_workers(self._strategy),
             )
             progress = RunProgress(self._console, config.steps, self._step)
-            with StopRequest() as stop, progress:
-                self._steps(readable(batches), stop, progress)
+            try:
+                with StopRequest() as stop, progress:
+                    self._steps(readable(batches), stop, progress)
+            except LOST_WORKER_ERRORS as error:
+                if num_workers(self._strategy) == 1:
+                    raise
+                raise WorkerLostError(
+                    f"another worker is gone after step {self._step}; start all of them"
+                    " again to go on from the last checkpoint,"
+                    f" {self._manager.latest_checkpoint}"
+                    f" ({type(error).__name__}: {error.message.splitlines()[0][:200]})"
+                ) from None
         # Also when nothing was left to do: the last call may have been killed just
         # before it came here.
         self._save_model(MODEL)
@@ -229,7 +284,7 @@ class _Run:
     def _steps(self, batches: Any, stop: StopRequest, progress: RunProgress) -> None:
         config = self._config
         train_step = make_train_step(
-            self._model, self._optimizer, config, self._variables
+            self._model, self._optimizer, config, self._variables, self._strategy
         )
         window = _Window(self._step)
         while self._step < config.steps:
@@ -256,23 +311,21 @@ class _Run:
                 evaluation_start = time.monotonic()
                 self._evaluate(progress)
                 window.start += time.monotonic() - evaluation_start
-            stagnated = self._has_stagnated()
-            if (
-                last
-                or stagnated
-                or stop.received
-                or self._step % config.checkpoint_every == 0
-            ):
-                self._manager.save(self._step)
-            if stagnated:
+            # A signal, or a mAP that only the first worker knows.
+            why = self._agree(
+                _STAGNATED if self._has_stagnated() else stop.received or 0
+            )
+            if last or why or self._step % config.checkpoint_every == 0:
+                self._save_checkpoint()
+            if why == _STAGNATED:
                 progress.message(
                     f"step {self._step}: the mAP did not rise in the last"
                     f" {config.early_stopping} evaluations: the run ends"
                 )
                 return
-            if stop.received and not last:
+            if why and not last:
                 self._save_model(MODEL)
-                raise TrainingInterrupted(self._step, self._folder, stop.received)
+                raise TrainingInterrupted(self._step, self._folder, why)
 
     def _log(
         self,
@@ -281,6 +334,8 @@ class _Run:
         window: _Window,
         progress: RunProgress,
     ) -> None:
+        if not self._is_first:
+            return
         seconds = time.monotonic() - window.start
         steps_per_s = (self._step - window.first_step) / seconds
         images_per_s = steps_per_s * self._config.batch_size
@@ -304,7 +359,7 @@ class _Run:
         return scale is not None and float(scale) >= _SMALLEST_LOSS_SCALE
 
     def _evaluate(self, progress: RunProgress) -> None:
-        if self._evaluation_data is None:
+        if self._evaluation_data is None or not self._is_first:
             return
         with averaged_weights(self._optimizer, self._variables, self._config):
             mean = evaluate(self._model, self._evaluation_data).mean
@@ -323,7 +378,13 @@ class _Run:
             return False
         return max(self._maps[-patience:]) <= max(self._maps[:-patience])
 
+    def _save_checkpoint(self) -> None:
+        if self._is_first:
+            self._manager.save(self._step)
+
     def _save_model(self, name: str) -> None:
+        if not self._is_first:
+            return
         with averaged_weights(self._optimizer, self._variables, self._config):
             self._model.save(self._folder / name)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,6 +21,7 @@ from ssdops.files import write_json
 from ssdops.models import SSD, build_from_weights, build_model, load_model
 from ssdops.models.weights.transfer import transfer_weights
 from ssdops.training.config import TrainingConfig, keep_settings
+from ssdops.training.distribution import make_strategy, worker_index
 from ssdops.training.loop import TrainingResult, train
 
 RUN_FILE: Final = "run.json"
@@ -148,8 +151,12 @@ def execute_run(
     *,
     restart: bool = False,
     console: Console | None = None,
+    strategy: str = "auto",
 ) -> tuple[SSD, TrainingResult, Dataset | None]:
     """Reads the data, makes the model, and trains it.
+
+    On several machines each runs this with the same arguments and its own `TF_CONFIG`;
+    all of them need the data and the run folder at the same place.
 
     The run folder gets `run.json` (data and model), `versions.json` and what `train`
     writes.
@@ -159,6 +166,7 @@ def execute_run(
         folder: run folder, made if it is not there; a run in it is gone on with.
         restart: begin anew, even if the folder has a run.
         console: where progress is shown; None for the standard output.
+        strategy: as in `ssdops.training.distribution.make_strategy`.
 
     Returns:
         The trained model, the result of `train`, and the data set of the evaluations.
@@ -168,6 +176,11 @@ def execute_run(
         ValueError: if data, model and settings do not fit.
         ConfigMismatchError: if the folder's run has other settings.
     """
+    # Before TensorFlow computes anything.
+    replicas = make_strategy(strategy)
+    is_first = worker_index(replicas) == 0
+    if not is_first:
+        console = Console(file=io.StringIO())
     console = console or Console()
     folder = Path(folder)
     names_file = config.model.class_names_file
@@ -178,14 +191,16 @@ def execute_run(
         evaluation_data = config.evaluation_data.read(train_data.class_names)
     # The first weights depend on the seed, too.
     keras.utils.set_random_seed(config.training.seed)
-    model = _make_model(config.model, train_data, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    if restart:
-        (folder / RUN_FILE).unlink(missing_ok=True)
-    described = asdict(config)
-    del described["training"]
-    keep_settings(folder / RUN_FILE, described)
-    write_json(folder / VERSIONS_FILE, _versions())
+    with contextlib.nullcontext() if replicas is None else replicas.scope():
+        model = _make_model(config.model, train_data, console)
+    if is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        if restart:
+            (folder / RUN_FILE).unlink(missing_ok=True)
+        described = asdict(config)
+        del described["training"]
+        keep_settings(folder / RUN_FILE, described)
+        write_json(folder / VERSIONS_FILE, _versions())
     console.print(
         f"training {config.model.name} ({model.network.count_params():,} weights,"
         f" {model.spec.anchors.num_anchors} anchors) on {len(train_data)} images with"
@@ -200,6 +215,7 @@ def execute_run(
         evaluation_data=evaluation_data,
         restart=restart,
         console=console,
+        strategy=replicas,
     )
     return model, result, evaluation_data
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from ssdops.models import SSD
 from ssdops.ops import assign_targets, multibox_loss
 from ssdops.training.config import TrainingConfig
+from ssdops.training.distribution import num_workers, worker_index
 from ssdops.training.optimizer import final_gradients
 
 
@@ -40,23 +41,36 @@ def make_train_step(
     optimizer: Any,
     config: TrainingConfig,
     variables: Sequence[Any] | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainStep:
     """The step of a run, a graph.
+
+    With a strategy every replica computes a part of the batch; losses and gradients are
+    those of the whole batch, normalized by its matches over all replicas.
 
     Args:
         model: detector whose network is trained.
         optimizer: built for the variables.
         config: settings.
         variables: trained ones; None for all trainable ones of the network.
+        strategy: of replicas; the model and the optimizer were made in its scope.
 
     Returns:
         A function of `images` `[B, h, w, 3]`, `gt_boxes` `[B, G, 4]` and `gt_labels`
-        `[B, G]`. If the loss or its gradient is not finite, the weights stay as they
-        are.
+        `[B, G]`, of the part of the batch that this worker has. If the loss or its
+        gradient is not finite, the weights stay as they are; but not with a strategy.
     """
     if variables is None:
         variables = model.network.trainable_variables
     parts = config.accumulation_steps
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+
+    def reduce_sum(value: Any) -> Any:
+        if replicas == 1:
+            return value
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
     is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
     def loss_of_part(
@@ -89,25 +103,56 @@ def make_train_step(
             variances=model.spec.variances,
         )
         # The matches of the whole batch, in however many parts it is computed.
-        positives = tf.reduce_sum(tf.cast(targets.classes > 0, tf.float32))
+        positives = reduce_sum(tf.reduce_sum(tf.cast(targets.classes > 0, tf.float32)))
         batch = (images, targets.classes, targets.offsets)
         if parts == 1:
             gradients, losses = loss_of_part(*batch, positives)
         else:
             gradients, losses = _accumulate(loss_of_part, batch, positives, parts)
+        gradients, losses = reduce_sum((gradients, losses))
         scale = optimizer.dynamic_scale if is_scaled else 1.0
         gradients, norm = final_gradients(
             [gradient / scale for gradient in gradients], variables, config
         )
+        # The optimizer adds up what the replicas give it, a sum in each already.
+        factor = scale / replicas
+        pairs = list(zip([g * factor for g in gradients], variables, strict=True))
+        finite = tf.math.is_finite(losses[0]) & tf.math.is_finite(norm)
         # Weights that a NaN has reached cannot be mended: leave them alone. A loss
-        # scale looks itself.
-        if is_scaled or (tf.math.is_finite(losses[0]) & tf.math.is_finite(norm)):
-            optimizer.apply_gradients(
-                zip([g * scale for g in gradients], variables, strict=True)
-            )
+        # scale looks itself, and replicas cannot meet inside of a condition.
+        if is_scaled or replicas > 1 or finite:
+            optimizer.apply_gradients(pairs)
         return StepResult(losses[0], losses[1], losses[2], norm)
 
-    return tf.function(step)  # type: ignore[no-any-return]
+    if strategy is None:
+        return tf.function(step)  # type: ignore[no-any-return]
+    return _distributed(step, strategy)
+
+
+def _distributed(step: TrainStep, strategy: tf.distribute.Strategy) -> TrainStep:
+    @tf.function  # type: ignore[untyped-decorator]
+    def run(*parts: Any) -> Any:
+        return strategy.run(step, parts)
+
+    local_replicas = strategy.num_replicas_in_sync // num_workers(strategy)
+
+    def distributed_step(*batch: tf.Tensor) -> StepResult:
+        # Of the part of this worker, the parts of its replicas.
+        parts = [tf.split(tensor, local_replicas) for tensor in batch]
+        first = worker_index(strategy) * local_replicas
+
+        def of_replica(tensor_parts: list[tf.Tensor]) -> Any:
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: tensor_parts[context.replica_id_in_sync_group - first]
+            )
+
+        results = run(*(of_replica(tensor_parts) for tensor_parts in parts))
+        # The same in every replica.
+        return StepResult(
+            *(strategy.experimental_local_results(value)[0] for value in results)
+        )
+
+    return distributed_step
 
 
 @contextmanager
