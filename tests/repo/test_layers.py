@@ -59,6 +59,8 @@ IMPORTS = {
         *LEAVES,
         "ssdops.boxes",
         "ssdops.data",
+        "ssdops.files",
+        "ssdops.image_io",
         "ssdops.models",
         "ssdops.ops",
     ),
