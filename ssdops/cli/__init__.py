@@ -13,6 +13,7 @@ from ssdops.cli.bench import bench
 from ssdops.cli.demo import demo
 from ssdops.cli.detect import detect
 from ssdops.cli.doctor import doctor
+from ssdops.cli.evaluate import evaluate
 
 app = typer.Typer(
     name="ssdops",
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, detect, anchors, bench, doctor):
+for command in (demo, detect, evaluate, anchors, bench, doctor):
     app.command()(command)
 
 

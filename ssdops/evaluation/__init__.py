@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ssdops.evaluation.coco import COCO_METRICS, CocoEvaluator, CocoResult
 from ssdops.evaluation.detections import (
+    DetectionCollector,
     DetectionEvaluator,
     ImageDetections,
     detect_dataset,
@@ -21,6 +22,7 @@ from ssdops.evaluation.result_files import (
     write_results,
     write_voc_results,
 )
+from ssdops.evaluation.summary import summarize
 from ssdops.evaluation.voc import (
     PrecisionRecall,
     VocEvaluator,
@@ -33,6 +35,7 @@ __all__ = [
     "DETECTION_KINDS",
     "CocoEvaluator",
     "CocoResult",
+    "DetectionCollector",
     "DetectionEvaluator",
     "ErrorBreakdown",
     "ErrorEvaluator",
@@ -49,6 +52,7 @@ __all__ = [
     "read_voc_results",
     "save_error_breakdown",
     "save_precision_recall",
+    "summarize",
     "write_coco_results",
     "write_results",
     "write_voc_results",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from ssdops.boxes import relative_to_pixels
 from ssdops.data import Dataset, Record, evaluation_batches
-from ssdops.image_io import load_image
+from ssdops.image_io import ImageError, load_image
 from ssdops.models import SSD
 
 _PIXEL_DECIMALS: Final = 3
@@ -104,6 +106,21 @@ class DetectionEvaluator(Protocol):
         """Add one image."""
 
 
+class DetectionCollector:
+    """Keeps the detections of the images that it is given.
+
+    Attributes:
+        detections: in the order of adding.
+    """
+
+    def __init__(self) -> None:
+        self.detections: list[ImageDetections] = []
+
+    def add(self, record: Record, detections: ImageDetections) -> None:
+        """Add one image."""
+        self.detections.append(detections)
+
+
 def detect_dataset(
     model: SSD,
     dataset: Dataset,
@@ -131,6 +148,8 @@ def detect_dataset(
 
     Raises:
         ValueError: if the model and the data set differ in their classes.
+        ssdops.image_io.ImageError: while they are asked for, if an image cannot be
+            read.
     """
     if tuple(model.class_names) != tuple(dataset.class_names):
         raise ValueError(
@@ -151,7 +170,8 @@ def detect_dataset(
 def _detect_batches(
     model: SSD, dataset: Dataset, batch_size: int, **options: Any
 ) -> Iterator[ImageDetections]:
-    for batch in evaluation_batches(dataset, model.spec.image_size, batch_size):
+    batches = evaluation_batches(dataset, model.spec.image_size, batch_size)
+    for batch in _with_image_errors(batches):
         found = model.detect(batch["images"], **options)
         boxes, scores, classes, counts = (value.numpy() for value in found)
         finite = np.isfinite(boxes).all(axis=-1, keepdims=True)
@@ -163,6 +183,21 @@ def _detect_batches(
                 scores[i, : counts[i]],
                 classes[i, : counts[i]],
             )
+
+
+def _with_image_errors(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches; an image that cannot be read is the error of its reader again.
+
+    TensorFlow's pipeline raises an error of its own, of many lines, one of which is
+    that of the reader.
+    """
+    try:
+        yield from batches
+    except tf.errors.InvalidArgumentError as error:
+        line = re.search(r"\bImageError: (.+)", str(error))
+        if line is None:
+            raise
+        raise ImageError(line[1]) from None
 
 
 def feed_evaluators(

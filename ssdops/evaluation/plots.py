@@ -54,16 +54,23 @@ def save_precision_recall(
     """
     _check_names(class_names, len(result.num_ground_truth))
     labels, note = _shown_classes(result.num_ground_truth)
-    columns = max(1, min(len(labels), max(3, round(np.sqrt(1.6 * len(labels))))))
+    if not labels:
+        note = ": no class has objects"
+    # Wide enough for the title.
+    columns = max(2, min(len(labels), max(3, round(np.sqrt(1.6 * len(labels))))))
     rows = max(1, -(-len(labels) // columns))
     figure = _figure(2.3 * columns + 0.6, 2.2 * rows + 0.9)
-    figure.suptitle(f"Precision over recall, mAP {result.mean:.3f}{note}", fontsize=12)
+    mean = f", mAP {result.mean:.3f}" if labels else ""
+    figure.suptitle(f"Precision over recall{mean}{note}", fontsize=12)
     panels: Any = figure.subplots(
         rows, columns, sharex=True, sharey=True, squeeze=False
     )
     for axes in panels.flat[len(labels) :]:
         axes.axis("off")
     recalls = np.linspace(0, 1, 501)
+    for axes in panels.flat[max(0, len(labels) - columns) : len(labels)]:
+        # Also where the panel below it is empty.
+        axes.tick_params(labelbottom=True)
     for axes, label in zip(panels.flat, labels, strict=False):
         curve = result.curves[label]
         best = curve.precision_at(recalls)
@@ -100,6 +107,8 @@ def save_error_breakdown(
         ValueError: if the names are not as many as the classes, or the suffix is of no
             known format.
     """
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     _check_names(class_names, len(errors.num_ground_truth))
     labels, note = _shown_classes(
         errors.num_ground_truth + sum(errors.detections.values())
@@ -123,14 +132,17 @@ def save_error_breakdown(
     names = [_cut(class_names[label]) for label in labels]
     axes.set_yticks(places, names, fontsize=8, parse_math=False)
     axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlim(0, max(1, 1.02 * left.max(initial=0)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("detections, and missed objects", fontsize=9)
     axes.tick_params(labelsize=8, length=2)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.suptitle(f"Detections by kind{note}", fontsize=12)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(f"Detections by kind{note if labels else ': none'}", fontsize=12)
+    if labels:
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path)
 
 
@@ -138,7 +150,7 @@ def _shown_classes(weights: Any) -> tuple[list[int], str]:
     """Class ids to draw, in their order, and what the title says of it."""
     present = np.flatnonzero(weights)
     if len(present) <= MAX_CLASSES:
-        return present.tolist(), "" if len(present) else ": nothing to show"
+        return present.tolist(), ""
     largest = np.argsort(-weights[present], kind="stable")[:MAX_CLASSES]
     chosen = np.sort(present[largest]).tolist()
     return chosen, f", {MAX_CLASSES} of {len(present)} classes"

@@ -17,6 +17,7 @@ from ssdops.evaluation import (
     evaluate,
     feed_evaluators,
 )
+from ssdops.image_io import ImageError
 from ssdops.models import build_model
 from ssdops.ops import Detections
 
@@ -161,3 +162,9 @@ def test_boxes_of_a_diverged_model_overlap_nothing(model, monkeypatch) -> None:
     result = evaluate(model, pictures(1))
     assert result.num_detections.tolist() == [0, 2, 0, 0]
     assert result.average_precision[1] == 0.5
+
+
+def test_an_image_that_is_not_there_is_one_sentence(model) -> None:
+    dataset = Dataset([*pictures(1).records, make_record("gone")], NAMES)
+    with pytest.raises(ImageError, match=r"^gone\.jpg does not exist$"):
+        evaluate(model, dataset)
