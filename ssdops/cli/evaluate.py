@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -122,12 +122,8 @@ def evaluate(
     start_tensorflow()
 
     from ssdops.data import DATA_FORMATS
-    from ssdops.evaluation import (
-        save_error_breakdown,
-        save_precision_recall,
-        summarize,
-    )
-    from ssdops.files import write_atomically, write_json
+    from ssdops.evaluation import summarize
+    from ssdops.files import write_json
 
     if data_format not in ("auto", *DATA_FORMATS):
         formats = ", ".join(("auto", *DATA_FORMATS))
@@ -159,25 +155,9 @@ def evaluate(
             save_detections=save_detections,
         )
         if save_detections is not None:
-            written.append(("detections", save_detections))
-            if save_detections.suffix == ".json":
-                # Its category ids mean nothing without the order of the names, which
-                # need not be the one that the data set has by itself.
-                names_file = _class_names_file(save_detections)
-                text = "".join(f"{name}\n" for name in dataset.class_names[1:])
-                write_atomically(
-                    names_file, lambda path: path.write_text(text, "utf-8")
-                )
-                written.append(("class names", names_file))
+            written += _detection_files(save_detections)
         if output is not None:
-            names = dataset.class_names
-            if results.voc is not None:
-                picture = output / PRECISION_RECALL
-                save_precision_recall(results.voc, names, picture)
-                written.append(("precision over recall", picture))
-            picture = output / ERRORS
-            save_error_breakdown(results.errors, names, picture)
-            written.append(("kinds of errors", picture))
+            written += _save_pictures(output, dataset.class_names, results)
         if json_file is not None:
             summary = {
                 "data": str(data),
@@ -278,7 +258,6 @@ def _judge(
         ErrorEvaluator,
         VocEvaluator,
         feed_evaluators,
-        write_results,
     )
 
     voc = coco = None
@@ -309,7 +288,7 @@ def _judge(
         )
         # Before COCO's numbers, which can take minutes.
         if save_detections is not None:
-            write_results(save_detections, dataset, collector.detections)
+            _save_detections(save_detections, dataset, collector.detections)
         bar.update(task, description="Computing the metrics")
         return Results(
             errors=errors.result(),
@@ -319,8 +298,50 @@ def _judge(
 
 
 def _class_names_file(detections: Path) -> Path:
-    """The file of class names beside a file of detections."""
+    """The file of class names beside COCO's JSON.
+
+    Category ids mean nothing without the order of the names, which need not be the one
+    that the data set has by itself.
+    """
     return detections.with_suffix(".classes.txt")
+
+
+def _save_detections(
+    place: Path, dataset: Dataset, detections: Sequence[ImageDetections]
+) -> None:
+    from ssdops.evaluation import write_results
+    from ssdops.files import write_atomically
+
+    write_results(place, dataset, detections)
+    if place.suffix == ".json":
+        text = "".join(f"{name}\n" for name in dataset.class_names[1:])
+        write_atomically(
+            _class_names_file(place), lambda path: path.write_text(text, "utf-8")
+        )
+
+
+def _detection_files(place: Path) -> list[tuple[str, Path]]:
+    """What `_save_detections` wrote, with a word for each."""
+    files = [("detections", place)]
+    if place.suffix == ".json":
+        files.append(("class names", _class_names_file(place)))
+    return files
+
+
+def _save_pictures(
+    folder: Path, class_names: Sequence[str], results: Results
+) -> list[tuple[str, Path]]:
+    """Draws the results; returns what was drawn, with a word for each."""
+    from ssdops.evaluation import save_error_breakdown, save_precision_recall
+
+    pictures = []
+    if results.voc is not None:
+        curves = folder / PRECISION_RECALL
+        save_precision_recall(results.voc, class_names, curves)
+        pictures.append(("precision over recall", curves))
+    errors = folder / ERRORS
+    save_error_breakdown(results.errors, class_names, errors)
+    return [*pictures, ("kinds of errors", errors)]
 
 
 def _check_places(

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.programs import run_program
 from typer.testing import CliRunner
 
 from ssdops.cli import app
@@ -354,3 +355,19 @@ def test_a_model_of_other_classes(run: Run, data: Path, tmp_path: Path) -> None:
     result = run(data, "--model", "other")
     assert result.exit_code == 1
     assert "is not one of cat, cow" in result.stderr
+
+
+def test_the_model_is_given_as_its_own_names_only(
+    run: Run, data: Path, saved: Path, tmp_path: Path
+) -> None:
+    """Names beside a file of detections are of no concern to a model."""
+    (tmp_path / "found.classes.txt").write_text("dog\n")
+    result = run(data, "--model", saved, "--save-detections", "found.json")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "found.classes.txt").read_text() == "fox\ncat\ndog\n"
+
+
+def test_commands_start_without_tensorflow() -> None:
+    run_program(
+        "import ssdops.cli.evaluate, sys; assert 'tensorflow' not in sys.modules"
+    )
