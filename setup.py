@@ -146,6 +146,7 @@ setup(
         "matplotlib>=3.9",
         "numpy>=1.26",
         "pillow>=11",
+        "pycocotools>=2.0.8",
         "rich>=13",
         "scikit-learn>=1.5",
         "tomli>=2.0; python_version < '3.11'",

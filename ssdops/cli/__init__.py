@@ -13,6 +13,7 @@ from ssdops.cli.bench import bench
 from ssdops.cli.demo import demo
 from ssdops.cli.detect import detect
 from ssdops.cli.doctor import doctor
+from ssdops.cli.evaluate import evaluate
 from ssdops.cli.inspect import inspect
 from ssdops.cli.train import train
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, inspect, train, detect, anchors, bench, doctor):
+for command in (demo, inspect, train, evaluate, detect, anchors, bench, doctor):
     app.command()(command)
 
 

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ssdops.data import Dataset, evaluation_batches
+from ssdops.data import Dataset
+from ssdops.evaluation.detections import (
+    DetectionEvaluator,
+    detect_dataset,
+    feed_evaluators,
+)
 from ssdops.evaluation.voc import Interpolation, VocEvaluator, VocResult
 from ssdops.models import SSD
 
@@ -20,9 +25,12 @@ def evaluate(
     score_threshold: float = 0.01,
     nms_iou_threshold: float = 0.45,
     max_detections: int = 200,
+    also: Sequence[DetectionEvaluator] = (),
     progress: Callable[[int], None] | None = None,
 ) -> VocResult:
     """Average precision of a detector on a data set.
+
+    Images are detected, judged and forgotten batch by batch.
 
     Args:
         model: detector whose class ids are those of the data set.
@@ -33,6 +41,8 @@ def evaluate(
         score_threshold: only detections with a higher score are counted.
         nms_iou_threshold: of the non-maximum suppression.
         max_detections: per image.
+        also: evaluators that see the same detections, such as a `CocoEvaluator`; ask
+            them for their results after.
         progress: called with the number of images done so far.
 
     Returns:
@@ -41,34 +51,16 @@ def evaluate(
     Raises:
         ValueError: if the model and the data set differ in their classes.
     """
-    if tuple(model.class_names) != tuple(dataset.class_names):
-        raise ValueError(
-            f"the model finds {model.class_names},"
-            f" the data set has {tuple(dataset.class_names)}"
-        )
-    evaluator = VocEvaluator(
+    found = detect_dataset(
+        model,
+        dataset,
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        nms_iou_threshold=nms_iou_threshold,
+        max_detections=max_detections,
+    )
+    voc = VocEvaluator(
         dataset.num_classes, iou_threshold=iou_threshold, interpolation=interpolation
     )
-    done = 0
-    for batch in evaluation_batches(dataset, model.spec.image_size, batch_size):
-        found = model.detect(
-            batch["images"],
-            score_threshold=score_threshold,
-            iou_threshold=nms_iou_threshold,
-            max_detections=max_detections,
-        )
-        boxes, scores, classes, counts = (value.numpy() for value in found)
-        for i, index in enumerate(batch["indices"].numpy()):
-            record = dataset.records[index]
-            evaluator.update(
-                boxes[i, : counts[i]],
-                scores[i, : counts[i]],
-                classes[i, : counts[i]],
-                record.boxes,
-                record.labels,
-                record.difficult,
-            )
-        done += len(counts)
-        if progress is not None:
-            progress(done)
-    return evaluator.result()
+    feed_evaluators(dataset, found, (voc, *also), progress=progress)
+    return voc.result()

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.data import data_path
+from support.evaluation import found, make_record, random_dataset
 
 from ssdops.evaluation import VocEvaluator, average_precision
 
@@ -99,6 +101,136 @@ def test_detections_on_an_image_without_objects_are_false_positives() -> None:
     assert single(evaluator) == 0.5
 
 
+def test_crowd_is_no_object_and_forgives_what_lies_in_it() -> None:
+    inside = [0.0, 0.0, 0.1, 0.1]
+    half, less = [0.5, 0.875, 0.625, 1.125], [0.5, 0.875, 0.625, 1.25]
+    evaluator = VocEvaluator(3)
+    evaluator.update(
+        [inside, half, less, FAR, inside],
+        [0.9, 0.8, 0.7, 0.6, 0.5],
+        [1, 1, 1, 1, 2],
+        [UNIT, FAR],
+        [1, 1],
+        gt_crowd=[True, False],
+    )
+    result = evaluator.result()
+    # `less` counts, and so does the detection of the other class.
+    assert result.num_detections.tolist() == [0, 2, 1]
+    assert result.num_ground_truth.tolist() == [0, 1, 0]
+    assert result.average_precision[1] == 0.5
+
+
+def test_an_object_in_a_crowd_can_be_found() -> None:
+    small = [0.2, 0.2, 0.4, 0.4]
+    evaluator = VocEvaluator(2)
+    evaluator.update(
+        [small, small],
+        [0.9, 0.8],
+        [1, 1],
+        [UNIT, small],
+        [1, 1],
+        gt_crowd=[True, False],
+    )
+    result = evaluator.result()
+    assert result.mean == 1.0
+    assert result.num_detections[1] == 1
+
+
+def test_curves() -> None:
+    evaluator = VocEvaluator(4)
+    evaluator.update(
+        [UNIT, FAR, UNIT, UNIT],
+        [0.5, 0.7, 0.25, 0.75],
+        [1, 1, 1, 3],
+        [UNIT, UNIT],
+        [1, 2],
+    )
+    background, first, second, third = evaluator.result().curves
+    assert first.scores.tolist() == [0.7, 0.5, 0.25]
+    np.testing.assert_allclose(first.precision, [0, 1 / 2, 1 / 3])
+    assert first.recall.tolist() == [0, 1, 1]
+    assert first.precision_at([0, 0.5, 1]).tolist() == [0.5] * 3
+    assert len(background.scores) == len(second.scores) == 0
+    assert second.precision_at([0, 1]).tolist() == [0, 0]
+    assert third.precision.tolist() == [0]
+    assert np.isnan(third.recall).all()
+
+
+def test_precision_is_0_beyond_the_largest_recall() -> None:
+    evaluator = VocEvaluator(2)
+    evaluator.update([UNIT], [0.9], [1], [UNIT, FAR], [1, 1])
+    [_, curve] = evaluator.result().curves
+    assert curve.precision_at([0, 0.5, 0.51, 1]).tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("interpolation", ["area", "11point"])
+def test_merged_workers_are_one_evaluator(interpolation: str) -> None:
+    options = {"interpolation": interpolation, "iou_threshold": 0.6}
+    dataset, detections = random_dataset(np.random.default_rng(7), 40)
+    whole = VocEvaluator(4, **options)
+    workers = [VocEvaluator(4, **options) for _ in range(2)]
+    pairs = list(zip(dataset.records, detections, strict=True))
+    for i, pair in enumerate(pairs):
+        whole.add(*pair)
+        workers[i // 20].add(*pair)
+    first, second = (pickle.loads(pickle.dumps(worker)) for worker in workers)
+    assert first.result().mean != whole.result().mean
+    first.merge(second)
+    merged, expected = first.result(), whole.result()
+    assert 0.1 < expected.mean < 0.9
+    assert merged.mean == expected.mean
+    for name in ("average_precision", "num_ground_truth", "num_detections"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(expected, name))
+    for a, b in zip(merged.curves, expected.curves, strict=True):
+        np.testing.assert_array_equal(a.scores, b.scores)
+        np.testing.assert_array_equal(a.recall, b.recall)
+
+
+def test_only_equal_scores_depend_on_the_order_of_images() -> None:
+    images = [
+        ([UNIT], [0.5], [1], [UNIT], [1]),
+        ([FAR], [0.5], [1], [UNIT], [1]),
+        ([FAR, UNIT], [0.7, 0.6], [1, 1], [UNIT], [1]),
+    ]
+    values = {}
+    for order in ([0, 1, 2], [2, 0, 1], [0, 2, 1], [1, 0, 2]):
+        evaluator = VocEvaluator(2)
+        for i in order:
+            evaluator.update(*images[i])
+        values[tuple(order)] = single(evaluator)
+    assert values[0, 1, 2] == values[2, 0, 1] == values[0, 2, 1]
+    # Of two detections with equal scores the one added first ranks first.
+    assert values[1, 0, 2] < values[0, 1, 2]
+
+
+def test_only_equals_merge() -> None:
+    with pytest.raises(ValueError, match=r"same settings, .*0\.5.* and .*0\.6"):
+        VocEvaluator(2).merge(VocEvaluator(2, iou_threshold=0.6))
+
+
+def test_records_are_added_with_all_their_flags() -> None:
+    record = make_record(
+        "a",
+        [[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]],
+        [1, 1, 1],
+        difficult=[False, False, True],
+        crowd=[True, False, False],
+    )
+    detections = found(
+        "a",
+        ([0, 0, 0.5, 0.5], 0.9, 1),
+        ([0.6, 0.6, 0.9, 0.9], 0.8, 1),
+        ([0.1, 0.6, 0.3, 0.9], 0.7, 1),
+    )
+    evaluator = VocEvaluator(2)
+    evaluator.add(record, detections)
+    result = evaluator.result()
+    assert result.num_ground_truth[1] == result.num_detections[1] == 1
+    assert result.mean == 1.0
+    with pytest.raises(ValueError, match="image 'a', got those of 'b'"):
+        evaluator.add(record, found("b"))
+
+
 def test_pixel_offset() -> None:
     # 2 x 2 pixels of 4 x 2: with inclusive corners half of them, without a third.
     evaluators = {offset: VocEvaluator(2, pixel_offset=offset) for offset in (0, 1)}
@@ -119,6 +251,9 @@ def test_pixel_offset() -> None:
         (([UNIT], [0.9], [1], [UNIT], [2]), r"gt_labels must lie in \[1, 1\]"),
         (([UNIT], [0.9], [1.0], [UNIT], [1]), "classes must be integers, got float64"),
         (([UNIT], [0.9], [1], [UNIT], [1], []), "gt_difficult must have 1 entries"),
+        (([UNIT], [0.9], [1], [UNIT], [1], None, []), "gt_crowd must have 1 entries"),
+        (([UNIT], [np.nan], [1], [UNIT], [1]), "scores must be numbers, got NaN"),
+        (([[0, 0, np.nan, 1]], [0.9], [1], [UNIT], [1]), "boxes must be numbers"),
     ],
 )
 def test_wrong_input(arguments: tuple, message: str) -> None:
@@ -190,6 +325,34 @@ def test_published_answer_of_85_voc_images() -> None:
     result = evaluate_files(truth, found, names, corners, pixel_offset=True)
     assert result == pytest.approx(expected["AP"], abs=1e-6)
     assert np.mean(list(result.values())) == pytest.approx(expected["mAP"], abs=1e-6)
+
+
+def test_published_answer_through_relative_boxes() -> None:
+    """As float32 relative to the image, corners keep every IoU at the threshold."""
+    folder = data_path("eval_oracle/cartucho_voc85")
+    expected = json.loads((folder / "expected.json").read_text())
+    truth = read_boxes(folder / "ground-truth")
+    results = read_boxes(folder / "detection-results")
+    names = sorted({row[0] for rows in truth.values() for row in rows})
+    ids = {name: label for label, name in enumerate(names, start=1)}
+    size = np.array([375, 500, 375, 500])
+    evaluator = VocEvaluator(len(names) + 1, pixel_offset=True)
+    for image, rows in truth.items():
+        record = make_record(
+            image,
+            [corners(row[1:5]) / size for row in rows],
+            [ids[row[0]] for row in rows],
+            difficult=["difficult" in row for row in rows],
+            size=(375, 500),
+        )
+        detected = [
+            (corners(row[2:6]) / size, float(row[1]), ids[row[0]])
+            for row in results[image]
+            if row[0] in ids
+        ]
+        evaluator.add(record, found(image, *detected))
+    result = evaluator.result().average_precision[1:]
+    np.testing.assert_allclose(result, [expected["AP"][n] for n in names], atol=1e-6)
 
 
 def from_left_top_width_height(values: list[str]) -> list[float]:

@@ -65,6 +65,8 @@ IMPORTS = {
         *LEAVES,
         "ssdops.boxes",
         "ssdops.data",
+        "ssdops.files",
+        "ssdops.image_io",
         "ssdops.models",
         "ssdops.ops",
     ),
