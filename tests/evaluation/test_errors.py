@@ -103,6 +103,15 @@ def test_the_best_detection_takes_the_object() -> None:
     }
 
 
+def test_detections_choose_in_the_order_of_their_scores() -> None:
+    # Last by its place, the better one takes the object that only it needs.
+    other = [0.0, 0.1, 0.4, 0.5]
+    only_cat = [0.0, 0.0, 0.4, 0.3]
+    record = make_record("a", [CAT, other], [1, 1])
+    rows = [(CAT, 0.8, 1), (only_cat, 0.9, 1)]
+    assert counts(breakdown(record, found("a", *rows))) == {"correct": [0, 2, 0, 0]}
+
+
 def test_a_second_object_is_taken_by_the_second_detection() -> None:
     near = [0.0, 0.0, 0.4, 0.36]
     record = make_record("a", [CAT, near], [1, 1])

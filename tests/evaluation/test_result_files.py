@@ -146,6 +146,7 @@ def without(key: str) -> str:
         (coco_entry(score="0.5"), "entry 1: score must be a number, got '0.5'"),
         (coco_entry(bbox=[1, 2, 3]), "entry 1: bbox must be [x, y, width, height]"),
         (coco_entry(bbox=[1, 2, -3, 4]), "entry 1: bbox must have a size of 0 or more"),
+        (coco_entry(bbox=[1, 2, 3, -4]), "entry 1: bbox must have a size of 0 or more"),
         (coco_entry(bbox=[1, 2, None, 4]), "entry 1: bbox must be a number, got None"),
         (coco_entry(category_id=4), "one of the 3 ids from 1 to 3, got 4"),
         (coco_entry(category_id=0), "one of the 3 ids from 1 to 3, got 0"),

@@ -240,6 +240,16 @@ def test_pixel_offset() -> None:
     assert single(evaluators[0]) == 0.0
 
 
+def test_pixel_offset_of_a_crowd() -> None:
+    # One column of pixels, half of the detection's two.
+    for offset, counted in ((True, 0), (False, 1)):
+        evaluator = VocEvaluator(2, pixel_offset=offset)
+        evaluator.update(
+            [[1, 1, 2, 2]], [0.9], [1], [[1, 1, 2, 1]], [1], gt_crowd=[True]
+        )
+        assert evaluator.result().num_detections[1] == counted
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
