@@ -167,12 +167,23 @@ def train(
             config.keep(folder)
         else:
             console = Console(file=io.StringIO())
-        # The first worker has dropped what is not to be read.
-        make_agreement(strategy)(0)
-        run = _Run(
-            model, train_data, evaluation_data, config, folder, console, strategy
-        )
-        return run.go()
+        run = None
+        try:
+            # The first worker has dropped what is not to be read.
+            make_agreement(strategy)(0)
+            run = _Run(
+                model, train_data, evaluation_data, config, folder, console, strategy
+            )
+            return run.go()
+        except LOST_WORKER_ERRORS as error:
+            if num_workers(strategy) == 1:
+                raise
+            place = "before the first step" if run is None else run.describe_progress()
+            reason = " ".join(error.message.split())[:200]
+            raise WorkerLostError(
+                f"another worker is gone {place}; start all of them again to go on"
+                f" ({type(error).__name__}: {reason})"
+            ) from None
 
 
 def _remove_run(folder: Path) -> None:
@@ -255,18 +266,8 @@ class _Run:
                 num_workers=num_workers(self._strategy),
             )
             progress = RunProgress(self._console, config.steps, self._step)
-            try:
-                with StopRequest() as stop, progress:
-                    self._steps(readable(batches), stop, progress)
-            except LOST_WORKER_ERRORS as error:
-                if num_workers(self._strategy) == 1:
-                    raise
-                raise WorkerLostError(
-                    f"another worker is gone after step {self._step}; start all of them"
-                    " again to go on from the last checkpoint,"
-                    f" {self._manager.latest_checkpoint}"
-                    f" ({type(error).__name__}: {error.message.splitlines()[0][:200]})"
-                ) from None
+            with StopRequest() as stop, progress:
+                self._steps(readable(batches), stop, progress)
         # Also when nothing was left to do: the last call may have been killed just
         # before it came here.
         self._save_model(MODEL)
@@ -279,6 +280,13 @@ class _Run:
             folder=self._folder,
             best_map=max(self._maps, default=None),
             stopped_early=self._step < config.steps,
+        )
+
+    def describe_progress(self) -> str:
+        """How far the run has come, for messages."""
+        return (
+            f"after step {self._step}, the last checkpoint is"
+            f" {self._manager.latest_checkpoint}"
         )
 
     def _steps(self, batches: Any, stop: StopRequest, progress: RunProgress) -> None:
