@@ -54,8 +54,9 @@ class TrainingConfig:
         bias_learning_rate_factor: the learning rate of biases is higher by this, above
             0; `"sgd"` only (2 in the official code).
         gradient_clip_norm: largest global norm of the gradient, or 0 for any.
-        ema_decay: share that the averaged weights keep at each step, in [0, 1); they
-            are evaluated and saved in place of the last ones. 0 for no averaging.
+        ema_decay: share that the averaged weights keep at each step, in [0, 1), less in
+            the first steps; they are evaluated and saved in place of the last ones. 0
+            for no averaging.
         precision: dtype that the network computes in; weights stay float32. With
             `"float16"` the loss is scaled, and steps whose gradient overflows are left
             out.

@@ -116,6 +116,25 @@ def inner_optimizer(optimizer: Any) -> Any:
 
 
 @contextmanager
+def growing_average(optimizer: Any, config: TrainingConfig) -> Iterator[None]:
+    """While it is open, steps average over what has been trained so far.
+
+    After n steps the averages keep (1 + n) / (10 + n), if that is less than
+    `ema_decay`: else the first, random weights would be most of them for long.
+    """
+    if not config.ema_decay:
+        yield
+        return
+    inner = inner_optimizer(optimizer)
+    done = tf.cast(inner.iterations, tf.float32)
+    inner.ema_momentum = tf.minimum(config.ema_decay, (1.0 + done) / (10.0 + done))
+    try:
+        yield
+    finally:
+        inner.ema_momentum = config.ema_decay
+
+
+@contextmanager
 def averaged_weights(
     optimizer: Any, variables: Sequence[Any], config: TrainingConfig
 ) -> Iterator[None]:

@@ -14,7 +14,7 @@ from ssdops.models import SSD
 from ssdops.ops import assign_targets, multibox_loss
 from ssdops.training.config import TrainingConfig
 from ssdops.training.distribution import num_workers, worker_index
-from ssdops.training.optimizer import final_gradients
+from ssdops.training.optimizer import final_gradients, growing_average
 
 
 class StepResult(NamedTuple):
@@ -120,8 +120,9 @@ def make_train_step(
         finite = tf.math.is_finite(losses[0]) & tf.math.is_finite(norm)
         # Weights that a NaN has reached cannot be mended: leave them alone. A loss
         # scale looks itself, and replicas cannot meet inside of a condition.
-        if is_scaled or replicas > 1 or finite:
-            optimizer.apply_gradients(pairs)
+        with growing_average(optimizer, config):
+            if is_scaled or replicas > 1 or finite:
+                optimizer.apply_gradients(pairs)
         return StepResult(losses[0], losses[1], losses[2], norm)
 
     if strategy is None:

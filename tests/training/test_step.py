@@ -123,7 +123,7 @@ def test_parts_of_a_batch_give_what_the_batch_gives(parts):
 
 
 def test_the_average_of_the_weights():
-    config = replace(CONFIG, ema_decay=0.5)
+    config = replace(CONFIG, ema_decay=0.2)
     model = make_model()
     variables = model.network.trainable_variables
     optimizer = build_optimizer(config, variables)
@@ -132,12 +132,11 @@ def test_the_average_of_the_weights():
     for k in range(3):
         step(*make_batch(seed=k))
         now = [v.numpy() for v in variables]
-        # Keras begins with the first weights that it sees.
-        average = (
-            now
-            if average is None
-            else [0.5 * a + 0.5 * b for a, b in zip(average, now, strict=True)]
-        )
+        # It begins with the weights after the first step, and keeps little of them.
+        kept = min(0.2, (1 + k) / (10 + k)) if k else 0.0
+        average = [
+            kept * a + (1 - kept) * b for a, b in zip(average or now, now, strict=True)
+        ]
     last = all_weights(model)
     with averaged_weights(optimizer, variables, config):
         for variable, expected in zip(variables, average, strict=True):
