@@ -153,12 +153,14 @@ setup(
         "typer>=0.15",
     ],
     extras_require={
+        "tensorboard": ["tensorboard>=2.20"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.3",
             "pytest-benchmark>=5.1",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
+            "tensorboard>=2.20",
         ],
         "dev": [
             "clang-format==23.1.5",

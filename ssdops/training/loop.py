@@ -37,9 +37,11 @@ from ssdops.training.optimizer import (
 )
 from ssdops.training.progress import RunProgress
 from ssdops.training.step import StepResult, make_train_step
+from ssdops.training.tensorboard import TensorBoardLog
 
 TRAINING_LOG: Final = "training.csv"
 EVALUATION_LOG: Final = "evaluation.csv"
+TENSORBOARD: Final = "tensorboard"
 CHECKPOINTS: Final = "checkpoints"
 MODEL: Final = "model"
 BEST_MODEL: Final = "best"
@@ -116,9 +118,10 @@ def train(
 
     The run folder gets `training.json` (the settings), `training.csv` (losses),
     `evaluation.csv` (mAP), `checkpoints/`, `model/` (`SSD.save`) and `best/`, the model
-    of the evaluation with the highest mAP. Weights, optimizer, averages, order and
-    augmentation of the images are restored from the last checkpoint, so a run that was
-    stopped or killed gives what it would have given.
+    of the evaluation with the highest mAP; with the package `tensorboard` also
+    `tensorboard/`, the curves and pictures of detections. Weights, optimizer, averages,
+    order and augmentation of the images are restored from the last checkpoint, so a run
+    that was stopped or killed gives what it would have given.
 
     Args:
         model: detector to train, in place; its class ids are those of the data.
@@ -192,7 +195,7 @@ def _remove_run(folder: Path) -> None:
         return
     for name in (CONFIG_FILE, TRAINING_LOG, EVALUATION_LOG):
         (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, MODEL, BEST_MODEL):
+    for name in (CHECKPOINTS, MODEL, BEST_MODEL, TENSORBOARD):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -242,6 +245,7 @@ class _Run:
             self._losses = CsvLog(folder / TRAINING_LOG, _LOSS_COLUMNS, self._step)
             self._evaluations = CsvLog(folder / EVALUATION_LOG, ("map_50",), self._step)
             self._maps = [row["map_50"] for row in read_log(folder / EVALUATION_LOG)]
+            self._tensorboard = TensorBoardLog(folder / TENSORBOARD)
 
     def go(self) -> TrainingResult:
         """All remaining steps."""
@@ -348,7 +352,11 @@ class _Run:
         steps_per_s = (self._step - window.first_step) / seconds
         images_per_s = steps_per_s * self._config.batch_size
         data_wait = min(window.waited / seconds, 1.0)
-        self._losses.append(self._step, *result, learning_rate, images_per_s, data_wait)
+        numbers = (*result, learning_rate, images_per_s, data_wait)
+        self._losses.append(self._step, *numbers)
+        self._tensorboard.scalars(
+            self._step, dict(zip(_LOSS_COLUMNS, numbers, strict=True))
+        )
         progress.show(
             self._step,
             f"loss {result.total:.3f} (localization {result.localization:.3f},"
@@ -374,7 +382,9 @@ class _Run:
             is_best = mean > max(self._maps, default=-math.inf)
             if is_best:
                 self._model.save(self._folder / BEST_MODEL)
+            self._tensorboard.detections(self._step, self._model, self._evaluation_data)
         self._evaluations.append(self._step, mean)
+        self._tensorboard.scalars(self._step, {"map_50": mean})
         self._maps.append(mean)
         progress.message(
             f"step {self._step}: mAP@0.5 {mean:.4f}{', the best' if is_best else ''}"

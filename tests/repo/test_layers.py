@@ -78,6 +78,7 @@ IMPORTS = {
         "ssdops.files",
         "ssdops.models",
         "ssdops.ops",
+        "ssdops.visualization",
     ),
     "ssdops.benchmarking": (
         *LEAVES,
