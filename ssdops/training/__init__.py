@@ -16,6 +16,9 @@ from ssdops.training.toml_files import merged, read_recipe, read_run_file, recip
 __all__ = [
     "ConfigMismatchError",
     "DataConfig",
+    "EvaluationCallback",
+    "KerasDetector",
+    "KerasMultiboxLoss",
     "ModelConfig",
     "NonFiniteLossError",
     "RunConfig",
@@ -24,6 +27,8 @@ __all__ = [
     "TrainingResult",
     "WorkerLostError",
     "execute_run",
+    "fit_batches",
+    "loss_parts",
     "make_strategy",
     "merged",
     "read_log",
@@ -36,6 +41,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ssdops.training.distribution import WorkerLostError, make_strategy
+    from ssdops.training.keras_fit import (
+        EvaluationCallback,
+        KerasDetector,
+        KerasMultiboxLoss,
+        fit_batches,
+        loss_parts,
+    )
     from ssdops.training.log import read_log
     from ssdops.training.loop import (
         NonFiniteLossError,
@@ -60,6 +72,11 @@ _HOME = {
     "make_strategy": "distribution",
     "read_log": "log",
     "train": "loop",
+    "EvaluationCallback": "keras_fit",
+    "KerasDetector": "keras_fit",
+    "KerasMultiboxLoss": "keras_fit",
+    "fit_batches": "keras_fit",
+    "loss_parts": "keras_fit",
     "DataConfig": "run",
     "ModelConfig": "run",
     "RunConfig": "run",
