@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -43,6 +44,8 @@ def main() -> None:
     """Entry point of the `ssdops` command and of `python -m ssdops`."""
     # TensorFlow's start-up messages would bury the answer; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What was left out of a data set is for the user, where in the code it is not.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
     except BrokenPipeError:

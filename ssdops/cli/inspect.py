@@ -24,10 +24,11 @@ def inspect(
         str | None, typer.Option(help="Its part, such as train; all without.")
     ] = None,
     data_format: Annotated[
-        str, typer.Option(help="Its format, if it is not seen from the path.")
+        str, typer.Option("--format", help="Format of the data set.")
     ] = "auto",
     class_names: Annotated[
-        Path | None, typer.Option(help="Names of the classes, a text file, one a line.")
+        Path | None,
+        typer.Option("--classes", help="Class names, a text file, one a line."),
     ] = None,
     anchors: Annotated[
         str, typer.Option(help="Anchors to try on it; `ssdops anchors` names them.")

@@ -173,14 +173,16 @@ def _parameters() -> list[inspect.Parameter]:
             str | None, text(help="Data set to evaluate on, if it is another.")
         ],
         "evaluation_split": Annotated[str | None, text(help="Its part, such as test.")],
-        "data_format": Annotated[str | None, text(help="Format, if it is not seen.")],
+        "data_format": Annotated[
+            str | None, text("--format", help="Format of the data sets.")
+        ],
         "model": Annotated[str | None, text(help="Name of the model.")],
         "weights": Annotated[
             str | None,
             text(help="First weights: folder of a saved model, or published (.npz)."),
         ],
         "class_names": Annotated[
-            Path | None, text(help="Names of the classes, a text file, one a line.")
+            Path | None, text("--classes", help="Class names, a text file, one a line.")
         ],
     }
     defaults: dict[str, Any] = dict.fromkeys(options)

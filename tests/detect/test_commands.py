@@ -353,3 +353,13 @@ def test_anchors_command_does_not_need_tensorflow() -> None:
         "assert 'tensorflow' not in sys.modules\n"
     )
     run_program(code)
+
+
+def test_a_warning_is_one_line():
+    code = (
+        "import sys, warnings; sys.argv = ['ssdops', '--version']\n"
+        "from ssdops import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(warnings.formatwarning(UserWarning('2 objects'), UserWarning, 'f', 1))"
+    )
+    assert "\nwarning: 2 objects\n" in run_program(code)

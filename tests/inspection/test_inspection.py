@@ -245,7 +245,7 @@ class TestCommand:
             (("nowhere",), "nowhere: no such file or folder"),
             ((".", "--anchors", "x"), "unknown anchor grid"),
             ((".", "--augmentation", "x"), "augmentation must be one of ssd, mirror"),
-            ((".", "--class-names", "none.txt"), "none.txt"),
+            ((".", "--classes", "none.txt"), "none.txt"),
         ],
     )
     def test_mistakes_are_one_sentence(self, tmp_path, arguments, message):

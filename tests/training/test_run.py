@@ -210,10 +210,12 @@ batch_size = 2
 warmup_steps = 1
 """
         )
+        (tmp_path / "names.txt").write_text("red\nblue\n")
         output = tmp_path / "run"
         flags = (
             *("--evaluation-split", "test", "--steps", 3, "--augmentation", "mirror"),
             *("--evaluation-data", folder, "--freeze", "stem*", "--no-use-difficult"),
+            *("--format", "voc", "--classes", tmp_path / "names.txt"),
         )
         result = self.run("--config", file, "--output", output, *flags)
         assert result.exit_code == 0, result.output
@@ -222,7 +224,7 @@ warmup_steps = 1
         assert (kept["freeze"], kept["use_difficult"]) == (["stem*"], False)
         assert (output / "curves.png").stat().st_size > 1000
         assert len(read_log(output / "evaluation.csv")) == 1
-        load_model(output / "best")
+        assert load_model(output / "best").class_names == NAMES
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
