@@ -62,9 +62,10 @@ def evaluate(
     classes: Annotated[
         Path | None,
         typer.Option(
-            help="With --detections: class names, one a line, in the order of the "
-            "class ids, which are the category_id of a JSON file. By default those in "
-            "NAME.classes.txt beside NAME.json, else those of the data set."
+            help="With --detections: class names, one a line. By default those in "
+            "NAME.classes.txt beside NAME.json, else those of the data set. The "
+            "category_id of a JSON file is that of COCO's ground truth; for a data set "
+            "in another format, it is the number of the line, from 1."
         ),
     ] = None,
     metric: Annotated[Metric, typer.Option(help="Whose metric.")] = Metric.BOTH,
@@ -216,7 +217,11 @@ def _open(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = read_dataset(
-            data, split=split, class_names=class_names, data_format=data_format
+            data,
+            split=split,
+            class_names=class_names,
+            data_format=data_format,
+            check_images=detector is not None,
         )
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ssdops.data.augmentation import AUGMENTATIONS, Augmentation
-from ssdops.data.coco import read_coco, read_coco_categories, write_coco
+from ssdops.data.coco import read_coco, write_coco
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.csv_table import read_csv
 from ssdops.data.digits import DIGIT_NAMES, SceneSettings, compose_digit_scenes
@@ -30,7 +30,6 @@ __all__ = [
     "evaluation_batches",
     "read_class_names",
     "read_coco",
-    "read_coco_categories",
     "read_csv",
     "read_dataset",
     "read_label_map",

@@ -9,10 +9,12 @@ file. Masks and keypoints are not read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def read_coco(
         A data set with one record per entry of `images`, in its order, without objects
         too. Objects are in the order of `annotations`; `iscrowd` gives `crowd`,
         `ignore` gives `difficult`. Images are not opened, except for the size of one
-        whose entry lacks it.
+        whose entry lacks it. `category_ids` are those of the file; of `class_names`
+        that it lacks, the numbers after its largest.
 
     Raises:
         FileNotFoundError: if the file, the folder or an image is not there.
@@ -115,20 +118,8 @@ def read_coco(
         objects[image_id].append(item)
     if class_names is None:
         class_names = [name for name in categories.values() if name != BACKGROUND]
-    return collect_dataset(found, class_names, path)
-
-
-def read_coco_categories(annotations: str | os.PathLike[str]) -> dict[str, int]:
-    """Category ids of a COCO ground truth file by class name, in the order of the ids.
-
-    A results file for the same ground truth must use these ids.
-
-    Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: if it cannot be understood.
-    """
-    path = Path(annotations)
-    return {name: number for number, name in _categories(path, _load(path)).items()}
+    dataset = collect_dataset(found, class_names, path)
+    return replace(dataset, category_ids=_category_ids(dataset.class_names, categories))
 
 
 def write_coco(
@@ -243,6 +234,18 @@ def _categories(path: Path, content: dict[str, Any]) -> dict[int, str]:
             raise ValueError(f"{where}: there are two categories named {name!r}")
         categories[number] = name
     return dict(sorted(categories.items()))
+
+
+def _category_ids(
+    class_names: Sequence[str], categories: Mapping[int, str]
+) -> tuple[int, ...]:
+    """The id of every class; the file may lack some."""
+    ids = {name: number for number, name in categories.items()}
+    unused = itertools.count(max(categories, default=0) + 1)
+    foreground = [
+        ids[name] if name in ids else next(unused) for name in class_names[1:]
+    ]
+    return (0, *foreground)
 
 
 def _object(

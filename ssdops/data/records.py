@@ -145,17 +145,29 @@ class Dataset:
         records: the images, in the order of the list they were read from.
         class_names: names in the order of the class ids; index 0 is `"background"`.
         dropped: number of objects that the reader left out, by cause.
+        category_ids: number of every class in the files of the data set, as COCO's
+            have them, with gaps and in any order; that of the background has no
+            meaning. None where classes have no numbers.
 
     Raises:
-        ValueError: if a label has no name.
+        ValueError: if a label has no name, or a class no number or that of another.
     """
 
     records: Sequence[Record]
     class_names: tuple[str, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    category_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks that every label has a name."""
+        """Checks that every label has a name and every class its number."""
+        ids = self.category_ids
+        if ids is not None and (
+            len(ids) != self.num_classes or len(set(ids[1:])) < len(ids) - 1
+        ):
+            raise ValueError(
+                f"category_ids must be {self.num_classes} numbers, different from the"
+                f" second on, got {list(ids)}"
+            )
         for record in self.records:
             if len(record.labels) and record.labels.max() >= len(self.class_names):
                 raise ValueError(

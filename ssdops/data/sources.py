@@ -35,12 +35,24 @@ def _coco_files(folder: Path) -> dict[str, Path]:
     return {**{path.parent.name: path for path in exported}, **usual}
 
 
+def _read_voc(
+    path: Path,
+    split: str | None,
+    class_names: Sequence[str] | None,
+    check_images: bool,
+) -> Dataset:
+    return read_voc(path, split, class_names, check_images=check_images)
+
+
 def _read_coco(
-    path: Path, split: str | None, class_names: Sequence[str] | None
+    path: Path,
+    split: str | None,
+    class_names: Sequence[str] | None,
+    check_images: bool,
 ) -> Dataset:
     if not path.is_dir():
         _refuse_split(split)
-        return read_coco(path, class_names=class_names)
+        return read_coco(path, class_names=class_names, check_images=check_images)
     files = _coco_files(path)
     if split is None and len(files) == 1:
         [split] = files
@@ -53,7 +65,7 @@ def _read_coco(
             f"{path / 'annotations' / f'instances_{split}.json'}: no such file; there"
             f" are {', '.join(files) or 'no splits'}"
         )
-    return read_coco(files[split], class_names=class_names)
+    return read_coco(files[split], class_names=class_names, check_images=check_images)
 
 
 def _looks_like_csv(path: Path) -> bool:
@@ -61,7 +73,7 @@ def _looks_like_csv(path: Path) -> bool:
 
 
 def _read_csv(
-    path: Path, split: str | None, class_names: Sequence[str] | None
+    path: Path, split: str | None, class_names: Sequence[str] | None, _: bool
 ) -> Dataset:
     _refuse_split(split)
     return read_csv(path, class_names=class_names)
@@ -74,7 +86,7 @@ def _looks_like_tfrecord(path: Path) -> bool:
 
 
 def _read_tfrecord(
-    path: Path, split: str | None, class_names: Sequence[str] | None
+    path: Path, split: str | None, class_names: Sequence[str] | None, _: bool
 ) -> Dataset:
     if not path.is_dir():
         _refuse_split(split)
@@ -100,7 +112,7 @@ def _looks_like_tfds(path: Path) -> bool:
 
 
 def _read_tfds(
-    path: Path, split: str | None, class_names: Sequence[str] | None
+    path: Path, split: str | None, class_names: Sequence[str] | None, _: bool
 ) -> Dataset:
     name = str(path).removeprefix(TFDS_PREFIX)
     return read_tfds(name, "train" if split is None else split, class_names)
@@ -116,10 +128,10 @@ def _refuse_split(split: str | None) -> None:
         raise ValueError(f"split must be None for a file, got {split!r}")
 
 
-_Reader = Callable[[Path, "str | None", "Sequence[str] | None"], Dataset]
+_Reader = Callable[[Path, "str | None", "Sequence[str] | None", bool], Dataset]
 # By format: whether a path looks like it, and how it is read.
 _FORMATS: Final[dict[str, tuple[Callable[[Path], bool], _Reader]]] = {
-    "voc": (_looks_like_voc, read_voc),
+    "voc": (_looks_like_voc, _read_voc),
     "coco": (_looks_like_coco, _read_coco),
     "csv": (_looks_like_csv, _read_csv),
     "tfrecord": (_looks_like_tfrecord, _read_tfrecord),
@@ -134,6 +146,7 @@ def read_dataset(
     split: str | None = None,
     class_names: Sequence[str] | None = None,
     data_format: str = "auto",
+    check_images: bool = True,
 ) -> Dataset:
     """The data set at a place, whatever its format.
 
@@ -154,6 +167,9 @@ def read_dataset(
         class_names: names of all classes, with or without `"background"` in front;
             None for those that the data set names or that occur in it.
         data_format: one of `DATA_FORMATS`, or `"auto"` to look at the path.
+        check_images: whether the image files of `"voc"` and `"coco"` must be there.
+            False where only the annotations matter; those that lack the size of an
+            image, as every `"csv"` table does, need it still.
 
     Returns:
         The data set.
@@ -170,10 +186,11 @@ def read_dataset(
                 f"data_format must be auto or one of {', '.join(DATA_FORMATS)},"
                 f" got {data_format!r}"
             )
-        return _FORMATS[data_format][1](place, split, class_names)
+        read = _FORMATS[data_format][1]
+        return read(place, split, class_names, check_images)
     for looks_like, read in _FORMATS.values():
         if looks_like(place):
-            return read(place, split, class_names)
+            return read(place, split, class_names, check_images)
     if not place.exists():
         raise FileNotFoundError(f"{place}: no such file or folder")
     raise ValueError(

@@ -33,6 +33,8 @@ def read_voc(
     folder: str | Path,
     split: str | None = "train",
     class_names: Sequence[str] | None = None,
+    *,
+    check_images: bool = True,
 ) -> Dataset:
     """The images of a Pascal VOC folder with their objects.
 
@@ -46,6 +48,8 @@ def read_voc(
             in `"train+val"`; None for every file in `Annotations`.
         class_names: names of all classes, with or without `"background"` in front;
             None for the names that occur in any annotation of the split, sorted.
+        check_images: whether image files must be there. False where only the
+            annotations matter.
 
     Returns:
         A data set with one record per name in the list, in its order. Class ids follow
@@ -60,7 +64,7 @@ def read_voc(
     """
     folder = Path(folder)
     names = _image_names(folder, split)
-    parsed = [_read_annotation(folder, name) for name in names]
+    parsed = [_read_annotation(folder, name, check_images) for name in names]
     return collect_dataset(parsed, class_names, folder)
 
 
@@ -144,7 +148,7 @@ def _listed(folder: Path, split: str) -> list[str]:
     return names
 
 
-def _read_annotation(folder: Path, name: str) -> AnnotatedImage:
+def _read_annotation(folder: Path, name: str, check_image: bool) -> AnnotatedImage:
     """What one XML file says."""
     path = _annotation_path(folder, name)
     if not path.is_file():
@@ -159,7 +163,7 @@ def _read_annotation(folder: Path, name: str) -> AnnotatedImage:
         found = "nothing" if root is None else f"<{root.tag}>"
         raise ValueError(f"{path}: expected <annotation>, found {found}")
 
-    image = _image_path(folder, name, root.findtext("filename"))
+    image = _image_path(folder, name, root.findtext("filename"), check_image)
     width = _number(path, root, "size/width", 0.0)
     height = _number(path, root, "size/height", 0.0)
     if not (0 < width < math.inf and 0 < height < math.inf):
@@ -202,7 +206,7 @@ def _number(path: Path, element: Any, tag: str, default: float | None) -> float:
         raise ValueError(f"{path}: <{tag}> is no number: {text.strip()!r}") from None
 
 
-def _image_path(folder: Path, name: str, file_name: str | None) -> Path:
+def _image_path(folder: Path, name: str, file_name: str | None, check: bool) -> Path:
     """The image of an annotation: named after it, else what `<filename>` says.
 
     Tools that convert or rename images leave the old name in `<filename>`, so that it
@@ -217,6 +221,8 @@ def _image_path(folder: Path, name: str, file_name: str | None) -> Path:
     for candidate in names:
         if (images / candidate).is_file():
             return images / candidate
+    if not check:
+        return images / names[0]
     raise FileNotFoundError(
         f"{_annotation_path(folder, name)}: no image {images / name} with suffix"
         f" {', '.join(IMAGE_SUFFIXES)}, and <filename> is {file_name!r}"

@@ -175,8 +175,6 @@ def write_coco_results(
     file: str | os.PathLike[str],
     dataset: Dataset,
     detections: Iterable[ImageDetections],
-    *,
-    category_ids: Sequence[int] | None = None,
 ) -> None:
     """Writes detections as COCO's results: a JSON list with one object each.
 
@@ -186,17 +184,16 @@ def write_coco_results(
 
     Args:
         file: an old one is replaced.
-        dataset: has the images.
+        dataset: has the images, and the `category_ids`; without them, those are the
+            class ids.
         detections: of images of the data set.
-        category_ids: COCO's id of every class, that of the background is not looked
-            at; None for the class ids themselves.
 
     Raises:
         OSError: if the place cannot be written.
         ValueError: if an image is not in the data set.
     """
     records = {record.image_id: record for record in dataset.records}
-    ids = _category_ids(dataset, category_ids)
+    ids = _category_ids(dataset)
     entries = []
     for found in detections:
         if found.image_id not in records:
@@ -226,15 +223,12 @@ def write_coco_results(
 def read_coco_results(
     file: str | os.PathLike[str],
     dataset: Dataset,
-    *,
-    category_ids: Sequence[int] | None = None,
 ) -> list[ImageDetections]:
     """Reads COCO's results; further keys of an entry, such as masks, do not count.
 
     Args:
         file: JSON as `write_coco_results` writes it.
-        dataset: has the images.
-        category_ids: as in `write_coco_results`.
+        dataset: has the images, and the `category_ids` as in `write_coco_results`.
 
     Returns:
         One element per record, in their order.
@@ -256,7 +250,7 @@ def read_coco_results(
         )
     labels = {
         category: label
-        for label, category in enumerate(_category_ids(dataset, category_ids))
+        for label, category in enumerate(_category_ids(dataset))
         if label > 0
     }
     rows = _Rows(dataset)
@@ -335,15 +329,8 @@ def _voc_paths(folder: Path, dataset: Dataset) -> dict[int, Path]:
     }
 
 
-def _category_ids(dataset: Dataset, given: Sequence[int] | None) -> Sequence[int]:
-    if given is None:
-        return range(dataset.num_classes)
-    if len(given) != dataset.num_classes or len(set(given[1:])) < len(given) - 1:
-        raise ValueError(
-            f"category_ids must be {dataset.num_classes} numbers, different from the"
-            f" second on, got {list(given)}"
-        )
-    return given
+def _category_ids(dataset: Dataset) -> Sequence[int]:
+    return dataset.category_ids or range(dataset.num_classes)
 
 
 def _read_text(path: Path) -> str:

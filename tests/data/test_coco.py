@@ -23,7 +23,6 @@ from ssdops.data import (
     Dataset,
     DroppedObjectsWarning,
     read_coco,
-    read_coco_categories,
     read_dataset,
     write_coco,
 )
@@ -70,7 +69,20 @@ def test_boxes_are_divided_by_the_size_and_ids_become_contiguous(tmp_path):
     assert record.area.tolist() == [33.5, 7]
     assert record.image_size == (HEIGHT, WIDTH)
     assert record.image == tmp_path / "a.jpg"
-    assert read_coco_categories(path) == {"Ente": 3, "zebra": 90}
+    assert data.category_ids == (0, 3, 90)
+
+
+def test_category_ids_belong_to_names_in_any_order(tmp_path):
+    path = make_file(tmp_path, object_entry())
+    names = ["gnu", "zebra", "Ente", "emu"]
+    data = read_coco(path, class_names=names)
+    assert data.records[0].labels.tolist() == [2]
+    # The file has no gnu and no emu.
+    assert data.category_ids == (0, 91, 90, 3, 92)
+    # Some programs count from 0, and call that the background.
+    zero = [{"id": 0, "name": "background"}, {"id": 1, "name": "gnu"}]
+    path = make_file(tmp_path, categories=zero)
+    assert read_coco(path).category_ids == (0, 1)
 
 
 def test_objects_go_to_their_image_in_the_order_of_the_list(tmp_path):

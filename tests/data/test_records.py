@@ -79,3 +79,12 @@ def test_an_image_is_loaded_wherever_it_is(tmp_path):
 def test_every_label_needs_a_name():
     with pytest.raises(ValueError, match="picture"):
         Dataset([make_record(labels=np.array([2], np.int32))], ("background", "a"))
+
+
+def test_classes_have_numbers_of_their_own():
+    names = ("background", "a", "b")
+    assert Dataset((), names).category_ids is None
+    assert Dataset((), names, category_ids=(7, 7, 0)).category_ids == (7, 7, 0)
+    for wrong in ((0, 1), (0, 1, 1), (0, 1, 2, 3)):
+        with pytest.raises(ValueError, match="category_ids must be 3 numbers"):
+            Dataset((), names, category_ids=wrong)

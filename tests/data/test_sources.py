@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssdops.data import Record, read_dataset, write_voc
+from ssdops.image_io import ImageError
 
 NAMES = ("background", "a", "b")
 
@@ -30,6 +31,18 @@ def test_a_voc_folder(tmp_path, data_format):
     assert data.class_names == NAMES
     assert data.records[0].labels.tolist() == [2]
     assert read_dataset(tmp_path).class_names == ("background", "b")
+
+
+def test_images_may_be_missing_where_only_annotations_matter(tmp_path):
+    write_voc(tmp_path, [make_record()], "train", NAMES)
+    for image in (tmp_path / "JPEGImages").iterdir():
+        image.unlink()
+    with pytest.raises(FileNotFoundError, match="no image"):
+        read_dataset(tmp_path)
+    [record] = read_dataset(tmp_path, check_images=False).records
+    assert record.image_size == (8, 8)
+    with pytest.raises(ImageError, match="picture"):
+        record.load_image()
 
 
 def test_what_is_not_there_or_not_known_is_named(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.data import data_path
 from support.programs import run_program
 from typer.testing import CliRunner
 
@@ -371,3 +372,20 @@ def test_commands_start_without_tensorflow() -> None:
     run_program(
         "import ssdops.cli.evaluate, sys; assert 'tensorflow' not in sys.modules"
     )
+
+
+def test_published_answer_from_two_files(run: Run, tmp_path: Path) -> None:
+    # There are no images, and category ids have gaps.
+    folder = data_path("eval_oracle/cocoapi_bbox100")
+    result = run(
+        *(folder / "instances_val2014_100.json", "--json", "n.json"),
+        *("--detections", folder / "instances_val2014_fakebbox100_results.json"),
+        *("--save-detections", "again.json"),
+    )
+    assert result.exit_code == 0, result.output
+    expected = json.loads((folder / "expected.json").read_text())["pycocotools_2.0.11"]
+    metrics = numbers(tmp_path / "n.json")["coco"]["metrics"]
+    assert metrics == pytest.approx(expected, abs=1e-6)
+    # What is written has the ids of the ground truth, as other programs expect.
+    written = json.loads((tmp_path / "again.json").read_text())
+    assert max(entry["category_id"] for entry in written) == 90

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,18 +83,16 @@ def test_text_of_coco_files(tmp_path: Path) -> None:
 
 
 def test_other_category_ids(tmp_path: Path) -> None:
-    file, ids = tmp_path / "found.json", (0, 90, 7, 13)
-    write_coco_results(file, DATA, FOUND, category_ids=ids)
+    file = tmp_path / "found.json"
+    data = replace(DATA, category_ids=(0, 90, 7, 13))
+    write_coco_results(file, data, FOUND)
     assert [entry["category_id"] for entry in json.loads(file.read_text())] == [
         *(7, 90, 90)
     ]
-    again = read_coco_results(file, DATA, category_ids=ids)
+    again = read_coco_results(file, data)
     assert [image.classes.tolist() for image in again] == [[1, 1], [2], []]
     with pytest.raises(ValueError, match="category_id must be one of the 3 ids"):
         read_coco_results(file, DATA)
-    for wrong in ((0, 1, 2), (0, 1, 2, 2)):
-        with pytest.raises(ValueError, match="category_ids must be 4 numbers"):
-            read_coco_results(file, DATA, category_ids=wrong)
 
 
 @pytest.mark.parametrize("write", [write_voc_results, write_coco_results])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -76,29 +75,3 @@ def random_dataset(
             ImageDetections.from_lists(record.image_id, near, scores, claimed)
         )
     return Dataset(records, NAMES), detections
-
-
-def coco_dataset(file: Path) -> tuple[Dataset, tuple[int, ...]]:
-    """Records of a COCO annotation file, and COCO's id of each class."""
-    content = json.loads(file.read_text())
-    categories = sorted(content["categories"], key=lambda entry: entry["id"])
-    ids = (0, *(entry["id"] for entry in categories))
-    records = []
-    for image in content["images"]:
-        objects = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-        height, width = image["height"], image["width"]
-        boxes = []
-        for x, y, w, h in (entry["bbox"] for entry in objects):
-            boxes.append([y / height, x / width, (y + h) / height, (x + w) / width])
-        records.append(
-            make_record(
-                str(image["id"]),
-                boxes,
-                [ids.index(entry["category_id"]) for entry in objects],
-                crowd=[entry["iscrowd"] for entry in objects],
-                area=[entry["area"] for entry in objects],
-                size=(height, width),
-            )
-        )
-    names = ("background", *(entry["name"] for entry in categories))
-    return Dataset(records, names), ids
