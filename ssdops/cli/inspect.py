@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssdops.anchors import AnchorGrid
-    from ssdops.data import Dataset
+    from ssdops.data import Augmentation, Dataset
     from ssdops.inspection import DatasetReport
 
 
@@ -42,6 +42,13 @@ def inspect(
     augmentation: Annotated[
         str, typer.Option(help=f"Shown in pictures: {', '.join(AUGMENTATION_NAMES)}.")
     ] = "ssd",
+    augmentation_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What shall be different from that, as in `ssdops train`.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the augmented pictures.")] = 0,
     output: Annotated[
         Path | None,
@@ -60,14 +67,13 @@ def inspect(
     try:
         start_tensorflow()
         from ssdops.anchors import anchor_grid
-        from ssdops.data import AUGMENTATIONS, read_class_names, read_dataset
+        from ssdops.data import make_augmentation, read_class_names, read_dataset
         from ssdops.files import write_json
+        from ssdops.training import read_values
 
-        if augmentation not in AUGMENTATIONS:
-            raise ValueError(
-                f"augmentation must be one of {', '.join(AUGMENTATIONS)},"
-                f" got {augmentation!r}"
-            )
+        settings = make_augmentation(
+            augmentation, read_values(augmentation_options or ())
+        )
         grid = anchor_grid(anchors)
         names = read_class_names(class_names) if class_names else None
         dataset = read_dataset(
@@ -79,7 +85,7 @@ def inspect(
             write_json(json_file, report.to_dict())
             console.print(f"numbers: {json_file}", highlight=False, soft_wrap=True)
         if output is not None:
-            _draw(dataset, grid, augmentation, seed, report, output, console)
+            _draw(dataset, grid, settings, seed, report, output, console)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -175,20 +181,19 @@ def _show(report: DatasetReport, anchors: str, console: Console) -> None:
 def _draw(
     dataset: Dataset,
     grid: AnchorGrid,
-    augmentation: str,
+    settings: Augmentation | None,
     seed: int,
     report: DatasetReport,
     output: Path,
     console: Console,
 ) -> None:
-    from ssdops.data import AUGMENTATIONS, Augmentation, Dataset
+    from ssdops.data import Dataset
     from ssdops.reporting import save_augmented, save_ground_truth
 
     good = [r for r in dataset.records if r.image_id not in report.unreadable]
     readable = Dataset(good, dataset.class_names)
     pictures = {"ground_truth.png": "ground truth and anchors"}
     save_ground_truth(readable, grid, output / "ground_truth.png")
-    settings: Augmentation | None = AUGMENTATIONS[augmentation]
     if settings is not None and good:
         pictures["augmented.png"] = "training images"
         save_augmented(

@@ -26,6 +26,7 @@ def _train(
     evaluation_split: str | None,
     data_format: str | None,
     model: str | None,
+    model_options: list[str] | None,
     weights: str | None,
     class_names: Path | None,
     output: Path,
@@ -46,7 +47,13 @@ def _train(
     console = Console()
     try:
         start_tensorflow()
-        from ssdops.training import merged, read_recipe, read_run_file, run_config
+        from ssdops.training import (
+            merged,
+            read_recipe,
+            read_run_file,
+            read_values,
+            run_config,
+        )
 
         train_data = {"path": data, "split": split, "data_format": data_format}
         evaluation: dict[str, str | None] = {
@@ -55,15 +62,17 @@ def _train(
             "data_format": data_format,
         }
         names_file = None if class_names is None else str(class_names)
-        flags = {
+        changes = read_values(training.pop("augmentation_options") or ())
+        flags: dict[str, dict[str, Any]] = {
             "train_data": train_data,
             "evaluation_data": evaluation,
             "model": {
                 "name": model,
                 "weights": weights,
                 "class_names_file": names_file,
+                "options": read_values(model_options or ()),
             },
-            "training": training,
+            "training": {**training, "augmentation_options": changes},
         }
         settings = run_config(
             merged(
@@ -89,7 +98,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in values.items()
-        if value is not None and value != []
+        if value is not None and value not in ([], {})
     }
 
 
@@ -177,6 +186,13 @@ def _parameters() -> list[inspect.Parameter]:
             str | None, text("--format", help="Format of the data sets.")
         ],
         "model": Annotated[str | None, text(help="Name of the model.")],
+        "model_options": Annotated[
+            list[str] | None,
+            text(
+                metavar="NAME=VALUE",
+                help="Options of the model, values in TOML: image_size=[256,256].",
+            ),
+        ],
         "weights": Annotated[
             str | None,
             text(help="First weights: folder of a saved model, or published (.npz)."),
@@ -206,15 +222,18 @@ def _parameters() -> list[inspect.Parameter]:
     ]
     defaults["strategy"] = "auto"
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
-    lists = {"tuple[int, ...]": int, "tuple[str, ...]": str}
+    by_name = {"Mapping[str, Any]": str}
+    lists = {"tuple[int, ...]": int, "tuple[str, ...]": str, **by_name}
     words = _help_of_settings()
     for entry in fields(TrainingConfig):
         kind = str(entry.type)
-        default = "" if entry.default is MISSING else f" [default: {entry.default}]"
+        is_plain = entry.default is not MISSING
+        default = f" [default: {entry.default}]" if is_plain else ""
         option = text(
             help=words[entry.name] + default,
             rich_help_panel="Training",
             show_default=False,
+            metavar="NAME=VALUE" if kind in by_name else None,
         )
         if kind in lists:
             options[entry.name] = Annotated[list[lists[kind]] | None, option]  # type: ignore[valid-type]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ssdops.data.augmentation import AUGMENTATIONS, Augmentation
+from ssdops.data.augmentation import Augmentation, make_augmentation
 from ssdops.data.coco import read_coco, write_coco
 from ssdops.data.collection import DroppedObjectsWarning, read_class_names
 from ssdops.data.csv_table import read_csv
@@ -17,7 +17,6 @@ from ssdops.data.tfrecord import read_tfrecord, write_tfrecord
 from ssdops.data.voc import read_voc, write_voc
 
 __all__ = [
-    "AUGMENTATIONS",
     "DATA_FORMATS",
     "DIGIT_NAMES",
     "Augmentation",
@@ -28,6 +27,7 @@ __all__ = [
     "SceneSettings",
     "compose_digit_scenes",
     "evaluation_batches",
+    "make_augmentation",
     "read_class_names",
     "read_coco",
     "read_csv",

@@ -11,7 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ssdops.training.config import ConfigMismatchError, TrainingConfig
-from ssdops.training.toml_files import merged, read_recipe, read_run_file, recipes
+from ssdops.training.toml_files import (
+    merged,
+    read_recipe,
+    read_run_file,
+    read_values,
+    recipes,
+)
 
 __all__ = [
     "ConfigMismatchError",
@@ -34,6 +40,7 @@ __all__ = [
     "read_log",
     "read_recipe",
     "read_run_file",
+    "read_values",
     "recipes",
     "run_config",
     "train",

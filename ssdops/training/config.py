@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ class TrainingConfig:
         accumulation_steps: parts that a batch is computed in, one after another, to
             save memory; divides `batch_size`. The loss is that of the whole batch.
         augmentation: `"ssd"`, all of the official code; `"mirror"`; or `"none"`.
+        augmentation_options: what shall be different from that, by the names of
+            `ssdops.data.Augmentation`, such as `{"hue_delta": 9.0}`.
         use_difficult: whether difficult objects are trained on (VOC), or left out.
         optimizer: `"adamw"`, or `"sgd"` as in Caffe: momentum on the gradient with the
             weight decay in it.
@@ -78,6 +81,7 @@ class TrainingConfig:
     batch_size: int = 32
     accumulation_steps: int = 1
     augmentation: str = "none"
+    augmentation_options: Mapping[str, Any] = field(default_factory=dict)
     use_difficult: bool = True
     optimizer: str = "adamw"
     momentum: float = 0.9
@@ -179,6 +183,8 @@ class TrainingConfig:
         if item is not None:
             right = isinstance(value, tuple) and all(type(i) is item for i in value)
             self._check(name, right, f"a list of {item.__name__}")
+        elif expected == "Mapping[str, Any]":
+            self._check(name, isinstance(value, Mapping), "values by name")
         else:
             self._check(name, type(value).__name__ == expected, f"of type {expected}")
 

@@ -15,7 +15,13 @@ from typing import Any, Final
 import tensorflow as tf
 from rich.console import Console
 
-from ssdops.data import AUGMENTATIONS, Dataset, readable, training_batches
+from ssdops.data import (
+    Augmentation,
+    Dataset,
+    make_augmentation,
+    readable,
+    training_batches,
+)
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
@@ -154,6 +160,7 @@ def train(
             f"the model has {model.spec.num_classes} classes,"
             f" the data set {train_data.num_classes}"
         )
+    augmentation = make_augmentation(config.augmentation, config.augmentation_options)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if config.batch_size % (replicas * config.accumulation_steps):
         raise ValueError(
@@ -177,7 +184,7 @@ def train(
             run = _Run(
                 model, train_data, evaluation_data, config, folder, console, strategy
             )
-            return run.go()
+            return run.go(augmentation)
         except LOST_WORKER_ERRORS as error:
             if num_workers(strategy) == 1:
                 raise
@@ -247,8 +254,8 @@ class _Run:
             self._maps = [row["map_50"] for row in read_log(folder / EVALUATION_LOG)]
             self._tensorboard = TensorBoardLog(folder / TENSORBOARD)
 
-    def go(self) -> TrainingResult:
-        """All remaining steps."""
+    def go(self, augmentation: Augmentation | None) -> TrainingResult:
+        """All remaining steps, on images with these changes."""
         config = self._config
         start = time.monotonic()
         if self._first_step:
@@ -264,7 +271,7 @@ class _Run:
                 config.batch_size,
                 seed=config.seed,
                 first_step=self._step,
-                augmentation=AUGMENTATIONS[config.augmentation],
+                augmentation=augmentation,
                 use_difficult=config.use_difficult,
                 worker=worker_index(self._strategy),
                 num_workers=num_workers(self._strategy),

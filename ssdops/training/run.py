@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from ssdops.data import Dataset, read_class_names, read_dataset
+from ssdops.data import Dataset, make_augmentation, read_class_names, read_dataset
 from ssdops.files import write_json
 from ssdops.models import SSD, build_from_weights, build_model, load_model
 from ssdops.models.weights.transfer import transfer_weights
@@ -117,9 +117,12 @@ def run_config(settings: Mapping[str, Any]) -> RunConfig:
         for name, kind in sections.items()
         if name in settings
     }
-    for name in ("train_data", "training"):
+    for name, key in (("train_data", "path"), ("training", "steps")):
         if name not in made:
-            raise ValueError(f"section [{name}] is missing")
+            raise ValueError(f"section [{name}] is missing, at least its {key}")
+    training = made["training"]
+    # Mistakes in it shall be known before the data are read.
+    make_augmentation(training.augmentation, training.augmentation_options)
     return RunConfig(**made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,24 @@ def read_run_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not TOML: {error}") from None
+
+
+def read_values(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings from texts such as `crop_trials=20`, their values in TOML.
+
+    Raises:
+        ValueError: if one is something else.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        try:
+            given = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"expected NAME=VALUE with a value in TOML, got {text!r}: {error}"
+            ) from None
+        values.update(given)
+    return values
 
 
 def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:

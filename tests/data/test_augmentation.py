@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import oracles.augmentation as oracle
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from ssdops.data.augmentation import AUGMENTATIONS, Augmentation, augment
+from ssdops.data.augmentation import Augmentation, augment, make_augmentation
 from ssdops.data.augmentation.geometry import choose_window, mirror
 from ssdops.data.augmentation.photometric import (
     adjust_brightness,
@@ -23,9 +26,8 @@ from ssdops.data.augmentation.photometric import (
 )
 
 SSD = Augmentation()
-NOTHING = AUGMENTATIONS["mirror"]
+NOTHING = make_augmentation("mirror", {"mirror_probability": 0.0})
 assert NOTHING is not None
-NOTHING = replace(NOTHING, mirror_probability=0.0)
 BOXES = np.array(
     [[0.1, 0.1, 0.35, 0.3], [0.4, 0.5, 0.95, 0.9], [0.05, 0.6, 0.2, 0.65]], np.float32
 )
@@ -316,6 +318,22 @@ class TestAugment:
             assert picture.shape == (64, 48, 3)
             assert np.isfinite(boxes).all()
 
+    def test_through_jpeg(self):
+        """As Pillow encodes and decodes it, which has the same library inside."""
+        image = np.asarray(Image.fromarray(image_of(12, 16)).resize((128, 96)))
+        settings = replace(NOTHING, jpeg_quality=95)
+        actual, _, _ = self.run(image, [0, 0], settings, size=(96, 128))
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=95, subsampling="4:2:0")
+        expected = np.asarray(Image.open(file)).astype(int)
+        assert (np.abs(actual - expected) <= 1).mean() > 0.99
+        assert (actual != image).any()
+        # Where nothing of the image is shown, there is nothing to encode.
+        everywhere = replace(SSD, jpeg_quality=30, expand_ratio=16.0)
+        for seed in range(40):
+            picture, _, _ = self.run(image_of(9, 7), [8, seed], everywhere)
+            assert picture.shape == (64, 48, 3)
+
     def test_no_rows_at_all(self):
         picture, boxes, labels = self.run(
             image_of(20, 20), [0, 0], SSD, np.zeros((0, 4), np.float32), LABELS[:0]
@@ -329,13 +347,17 @@ class TestAugment:
         ({"hue_probability": 1.5}, "hue_probability must be in"),
         ({"hue_probability": float("nan")}, "hue_probability must be in"),
         ({"brightness_delta": -1.0}, "brightness_delta must be in"),
-        ({"contrast_range": (1.5, 0.5)}, "contrast_range must be above 0 and in order"),
+        ({"contrast_range": (1.5, 0.5)}, "contrast_range must be two numbers above 0"),
         ({"crop_scale": (0.5, 1.5)}, "crop_scale must end at 1"),
         ({"crop_aspect_ratio": (1.5, 2.0)}, "crop_aspect_ratio must hold 1"),
         ({"crop_min_ious": (0.5, 1.5)}, "crop_min_ious must be in"),
         ({"crop_trials": 0}, "crop_trials must be at least 1"),
         ({"expand_ratio": 0.5}, "expand_ratio must be in"),
-        ({"expand_fill": (0, 0, 300)}, "expand_fill must be in"),
+        ({"expand_fill": (0, 0, 300)}, "expand_fill must be 3 levels"),
+        ({"expand_fill": (0, 0)}, "expand_fill must be 3 levels"),
+        ({"hue_delta": float("inf")}, "hue_delta must be in"),
+        ({"contrast_range": (0.5,)}, "contrast_range must be two numbers"),
+        ({"jpeg_quality": 101}, "jpeg_quality must be in"),
         ({"interpolations": ("cubic",)}, "interpolations must be some of"),
         ({"interpolations": ()}, "interpolations must be some of"),
     ],
@@ -343,3 +365,34 @@ class TestAugment:
 def test_settings_out_of_range(changes, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**changes)
+
+
+def test_a_name_with_changes():
+    assert make_augmentation("ssd") == SSD
+    assert make_augmentation("none") is None
+    # As a file has them.
+    options = {"hue_delta": 9, "interpolations": ["area"], "contrast_range": [0.9, 1]}
+    changed = make_augmentation("mirror", options)
+    assert changed.interpolations == ("area",)
+    assert changed.contrast_range == (0.9, 1)
+    assert (changed.hue_delta, changed.crop) == (9, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("other", {}, "augmentation must be one of ssd, mirror, none, got 'other'"),
+        ("ssd", {"hue": 1}, "no option 'hue'; there are brightness_probability"),
+        ("none", {"hue_delta": 1.0}, "no option 'hue_delta'; there are none"),
+        ("ssd", {"hue_delta": -1.0}, "'ssd': hue_delta must be in"),
+        ("ssd", {"hue_delta": "1"}, "hue_delta must be like 18.0, got '1'"),
+        ("ssd", {"crop_trials": 1.5}, "crop_trials must be like 50"),
+        ("ssd", {"crop_trials": True}, "crop_trials must be like 50"),
+        ("ssd", {"crop": 1}, "crop must be like True"),
+        ("ssd", {"contrast_range": 1.5}, "contrast_range must be like"),
+        ("ssd", {"contrast_range": ["a", "b"]}, "contrast_range must be like"),
+    ],
+)
+def test_changes_that_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_augmentation(name, options)

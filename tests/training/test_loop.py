@@ -225,6 +225,7 @@ def test_a_run_with_everything_is_resumed_exactly(tmp_path, monkeypatch):
     config = replace(
         CONFIG,
         augmentation="ssd",
+        augmentation_options={"crop_trials": 5},
         optimizer="sgd",
         learning_rate=1e-3,
         bias_learning_rate_factor=2.0,

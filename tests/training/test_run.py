@@ -158,6 +158,19 @@ def test_transferred_weights_are_reported():
         ({"training": {"steps": "3"}}, r"steps must be of type int"),
         ({"training": {"decay_steps": [1.5]}}, r"decay_steps must be a list of int"),
         ({"train_data": {"path": 3}}, r"\[train_data\] path must be a str"),
+        (
+            {"training": {"augmentation_options": 3}},
+            "augmentation_options must be values by name, got 3",
+        ),
+        (
+            {
+                "training": {
+                    "augmentation": "ssd",
+                    "augmentation_options": {"hue_delta": -1},
+                }
+            },
+            r"augmentation 'ssd': hue_delta must be in \[0, 255\], got -1",
+        ),
         ({"model": {"options": "x"}}, r"\[model\] options must be a Mapping"),
     ],
 )
@@ -216,12 +229,21 @@ warmup_steps = 1
             *("--evaluation-split", "test", "--steps", 3, "--augmentation", "mirror"),
             *("--evaluation-data", folder, "--freeze", "stem*", "--no-use-difficult"),
             *("--format", "voc", "--classes", tmp_path / "names.txt"),
+            *("--augmentation-options", "mirror_probability = 0.25"),
+            *("--augmentation-options", "interpolations=['area', 'nearest']"),
+            *("--model-options", "width=0.5"),
         )
         result = self.run("--config", file, "--output", output, *flags)
         assert result.exit_code == 0, result.output
         kept = json.loads((output / "training.json").read_text())
         assert (kept["steps"], kept["augmentation"]) == (3, "mirror")
         assert (kept["freeze"], kept["use_difficult"]) == (["stem*"], False)
+        assert kept["augmentation_options"] == {
+            "mirror_probability": 0.25,
+            "interpolations": ["area", "nearest"],
+        }
+        model = json.loads((output / "run.json").read_text())["model"]
+        assert model["options"] == {"image_size": [64, 64], "width": 0.5}
         assert (output / "curves.png").stat().st_size > 1000
         assert len(read_log(output / "evaluation.csv")) == 1
         assert load_model(output / "best").class_names == NAMES
@@ -237,6 +259,14 @@ warmup_steps = 1
             (
                 ("--data", "x", "--steps", 200, "--optimizer", "adam"),
                 "optimizer must be one of adamw, sgd",
+            ),
+            (
+                ("--data", "x", "--steps", 200, "--augmentation-options", "hue"),
+                "expected NAME=VALUE with a value in TOML, got 'hue'",
+            ),
+            (
+                ("--data", "x", "--steps", 200, "--augmentation-options", "hue=1"),
+                "augmentation 'none' has no option 'hue'",
             ),
         ],
     )

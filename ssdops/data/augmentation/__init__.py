@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from ssdops.data.augmentation.augment import augment
 from ssdops.data.augmentation.settings import (
-    AUGMENTATIONS,
     INTERPOLATIONS,
     Augmentation,
+    make_augmentation,
 )
 
-__all__ = ["AUGMENTATIONS", "INTERPOLATIONS", "Augmentation", "augment"]
+__all__ = ["INTERPOLATIONS", "Augmentation", "augment", "make_augmentation"]

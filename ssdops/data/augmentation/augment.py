@@ -67,6 +67,7 @@ def _show(
     end = tf.clip_by_value(window.offset + window.size, 0, size)
     patch = image[begin[0] : end[0], begin[1] : end[1]]
     patch = distort(patch, tf.random.fold_in(seed, _PHOTOMETRIC_STREAM), settings)
+    patch = _through_jpeg(patch, settings.jpeg_quality)
     # The window may miss the image: then all is before it or behind.
     before = tf.clip_by_value(-window.offset, 0, window.size)
     after = window.size - (end - begin) - before
@@ -76,11 +77,27 @@ def _show(
     padding = tf.concat([padding, [[0, 0]]], axis=0)
     return tf.cond(
         tf.reduce_any(padding > 0),
-        lambda: tf.bitwise.bitwise_xor(
-            tf.pad(tf.bitwise.bitwise_xor(patch, fill), padding), fill
+        lambda: _through_jpeg(
+            tf.bitwise.bitwise_xor(
+                tf.pad(tf.bitwise.bitwise_xor(patch, fill), padding), fill
+            ),
+            settings.jpeg_quality,
         ),
         lambda: patch,
     )
+
+
+def _through_jpeg(image: tf.Tensor, quality: int) -> tf.Tensor:
+    """The image after it was encoded and decoded; itself for quality 0."""
+    if quality == 0:
+        return image
+
+    def recoded() -> tf.Tensor:
+        encoded = tf.io.encode_jpeg(image, "rgb", quality)
+        # As accurate as OpenCV; without this, the decoder would be the fast one.
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    return tf.cond(tf.size(image) > 0, recoded, lambda: image)
 
 
 def _resize(

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 from ssdops.constants import AUGMENTATION_NAMES, MEAN_RGB
 
@@ -38,8 +39,13 @@ class Augmentation:
         interpolations: one of these resizes the image, drawn at random; of
             `INTERPOLATIONS`. The official code has OpenCV's lanczos4 for lanczos5.
         mirror_probability: of exchanging left and right.
+        jpeg_quality: what is shown of the image is encoded as JPEG and decoded again,
+            after the change of its colours and on its canvas, with this quality from 1
+            to 100; 0 for never. The official code does so, with 95, where its data are
+            stored as JPEG.
 
     Raises:
+        TypeError: if a setting is of another type than its default.
         ValueError: if a number is out of range.
 
     References:
@@ -66,9 +72,19 @@ class Augmentation:
     crop_aspect_ratio: tuple[float, float] = (0.5, 2.0)
     interpolations: tuple[str, ...] = INTERPOLATIONS
     mirror_probability: float = 0.5
+    jpeg_quality: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every range."""
+        """Checks every type and range; lists, as files have them, become tuples."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, list):
+                value = tuple(value)
+            if not _is_like(value, entry.default):
+                raise TypeError(
+                    f"{entry.name} must be like {entry.default!r}, got {value!r}"
+                )
+            object.__setattr__(self, entry.name, value)
         for name, value in vars(self).items():
             if name.endswith("_probability") and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
@@ -80,10 +96,10 @@ class Augmentation:
             "crop_scale",
             "crop_aspect_ratio",
         ):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
+            limits = getattr(self, name)
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
                 raise ValueError(
-                    f"{name} must be above 0 and in order, got {low, high}"
+                    f"{name} must be two numbers above 0 and in order, got {limits}"
                 )
         if self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale must end at 1, got {self.crop_scale}")
@@ -98,8 +114,13 @@ class Augmentation:
             raise ValueError(
                 f"expand_ratio must be in [1, 16], got {self.expand_ratio}"
             )
-        if not all(0 <= value <= 255 for value in self.expand_fill):
-            raise ValueError(f"expand_fill must be in [0, 255], got {self.expand_fill}")
+        fill = self.expand_fill
+        if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+            raise ValueError(f"expand_fill must be 3 levels in [0, 255], got {fill}")
+        if not 0 <= self.jpeg_quality <= 100:
+            raise ValueError(
+                f"jpeg_quality must be in [0, 100], got {self.jpeg_quality}"
+            )
         if self.crop_trials < 1:
             raise ValueError(f"crop_trials must be at least 1, got {self.crop_trials}")
         if not self.interpolations or not set(self.interpolations) <= set(
@@ -109,6 +130,17 @@ class Augmentation:
                 f"interpolations must be some of {INTERPOLATIONS},"
                 f" got {self.interpolations}"
             )
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a value has the type of a default; tuples by their items."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(
+            _is_like(item, default[0]) for item in value
+        )
+    if isinstance(default, float):
+        return type(value) in (int, float)
+    return type(value) is type(default)
 
 
 _UNCHANGED: Final = {
@@ -121,10 +153,46 @@ _UNCHANGED: Final = {
     "interpolations": ("bilinear",),
 }
 # None: the image is resized and no more.
-AUGMENTATIONS: Final[dict[str, Augmentation | None]] = dict(
+_AUGMENTATIONS: Final[dict[str, Augmentation | None]] = dict(
     zip(
         AUGMENTATION_NAMES,
         (Augmentation(), Augmentation(**_UNCHANGED), None),  # type: ignore[arg-type]
         strict=True,
     )
 )
+
+
+def make_augmentation(
+    name: str, options: Mapping[str, Any] | None = None
+) -> Augmentation | None:
+    """The settings behind a name, with changes.
+
+    Args:
+        name: `"ssd"`, all of the official code; `"mirror"`, only that; or `"none"`.
+        options: attributes of `Augmentation` that shall be different; with `"none"`
+            there are none.
+
+    Returns:
+        The settings, None for images that are resized and no more.
+
+    Raises:
+        ValueError: for an unknown name or option, or a value that is out of range or
+            of another type.
+    """
+    if name not in _AUGMENTATIONS:
+        raise ValueError(
+            f"augmentation must be one of {', '.join(_AUGMENTATIONS)}, got {name!r}"
+        )
+    settings = _AUGMENTATIONS[name]
+    options = dict(options or {})
+    known = [entry.name for entry in fields(Augmentation)] if settings else []
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"augmentation {name!r} has no option {option!r}; there are"
+                f" {', '.join(known) or 'none'}"
+            )
+    try:
+        return None if settings is None else replace(settings, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"augmentation {name!r}: {error}") from None
