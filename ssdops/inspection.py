@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ IMAGES_AT_ONCE: Final = 32
 
 _MANY = 0.3
 _FEW_OBJECTS = 20
+
+_Size: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class DatasetReport:
         at_border: objects that reach the right or lower border of their image.
         unreadable: image id and reason of every image that cannot be decoded; empty if
             they were not opened.
+        other_sizes: image id of every image opened that has another size than the data
+            set says, with both sizes `(height, width)`, first that of the data set.
         mean_colour: mean red, green and blue of the images opened; None without any.
         fit: of the anchors to all objects, then by size, then by aspect ratio.
         positives_by_level: anchors that are positive, by feature map.
@@ -89,6 +93,7 @@ class DatasetReport:
     duplicates: int
     at_border: int
     unreadable: dict[str, str]
+    other_sizes: dict[str, tuple[_Size, _Size]]
     mean_colour: tuple[float, float, float] | None
     fit: tuple[FitOfGroup, ...]
     positives_by_level: tuple[int, ...]
@@ -124,7 +129,7 @@ def inspect_dataset(
     """
     matched = _match(dataset, grid, iou_threshold)
     opened = dataset if open_images else Dataset((), dataset.class_names)
-    unreadable, colour = _open_all(opened, progress)
+    images = _open_all(opened, progress)
     records = dataset.records
     labels = np.concatenate([np.zeros(0, np.int32), *(r.labels for r in records)])
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in records)])
@@ -142,8 +147,9 @@ def inspect_dataset(
         dropped=dict(dataset.dropped),
         duplicates=sum(_duplicates(record) for record in records),
         at_border=at_border,
-        unreadable=unreadable,
-        mean_colour=colour,
+        unreadable=images.unreadable,
+        other_sizes=images.other_sizes,
+        mean_colour=images.mean_colour,
         fit=_fit(matched),
         positives_by_level=tuple(matched.positives_by_level.tolist()),
         positives_per_image=matched.positives_per_image,
@@ -238,23 +244,35 @@ def _fit(matched: _Matched) -> tuple[FitOfGroup, ...]:
     )
 
 
-def _open_all(
-    dataset: Dataset, progress: Callable[[int], None] | None
-) -> tuple[dict[str, str], tuple[float, float, float] | None]:
-    unreadable: dict[str, str] = {}
+@dataclass
+class _Images:
+    """What decoding all images shows; see `DatasetReport`."""
+
+    unreadable: dict[str, str]
+    other_sizes: dict[str, tuple[_Size, _Size]]
+    mean_colour: tuple[float, float, float] | None = None
+
+
+def _open_all(dataset: Dataset, progress: Callable[[int], None] | None) -> _Images:
+    images = _Images({}, {})
     total = np.zeros(3)
     for done, record in enumerate(dataset.records, start=1):
         try:
-            total += record.load_image().reshape(-1, 3).mean(axis=0)
+            image = record.load_image()
         except ImageError as error:
-            unreadable[record.image_id] = str(error)
+            images.unreadable[record.image_id] = str(error)
+        else:
+            total += image.reshape(-1, 3).mean(axis=0)
+            size = (image.shape[0], image.shape[1])
+            if record.image_size not in (None, size):
+                images.other_sizes[record.image_id] = (record.image_size, size)
         if progress is not None:
             progress(done)
-    opened = len(dataset) - len(unreadable)
-    if not opened:
-        return unreadable, None
-    red, green, blue = (float(value) for value in np.round(total / opened, 1))
-    return unreadable, (red, green, blue)
+    opened = len(dataset) - len(images.unreadable)
+    if opened:
+        red, green, blue = (float(value) for value in np.round(total / opened, 1))
+        images.mean_colour = (red, green, blue)
+    return images
 
 
 def _duplicates(record: Record) -> int:
@@ -325,6 +343,15 @@ def _warnings(report: DatasetReport) -> list[str]:
     if report.unreadable:
         found.append(
             f"{len(report.unreadable)} images cannot be read, which ends a training"
+        )
+    if report.other_sizes:
+        image_id, ((height, width), (real_height, real_width)) = next(
+            iter(report.other_sizes.items())
+        )
+        found.append(
+            f"{len(report.other_sizes)} images have another size than the data set says"
+            f" ({image_id}: {real_width} x {real_height}, said to be {width} x"
+            f" {height}): were they turned or resized after the boxes were drawn?"
         )
     if report.mean_colour is not None:
         red, _, blue = report.mean_colour

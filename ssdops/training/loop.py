@@ -8,6 +8,7 @@ import io
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from ssdops.data import (
     training_batches,
 )
 from ssdops.evaluation import evaluate
+from ssdops.image_io import ImageError
 from ssdops.models import SSD
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
 from ssdops.training.distribution import (
@@ -300,7 +302,12 @@ class _Run:
             f" {self._manager.latest_checkpoint}"
         )
 
-    def _steps(self, batches: Any, stop: StopRequest, progress: RunProgress) -> None:
+    def _steps(
+        self,
+        batches: Iterator[dict[str, Any]],
+        stop: StopRequest,
+        progress: RunProgress,
+    ) -> None:
         config = self._config
         train_step = make_train_step(
             self._model, self._optimizer, config, self._variables, self._strategy
@@ -308,7 +315,7 @@ class _Run:
         window = _Window(self._step)
         while self._step < config.steps:
             waiting_since = time.monotonic()
-            batch = next(batches)
+            batch = self._next(batches)
             window.waited += time.monotonic() - waiting_since
             learning_rate = float(self._optimizer.learning_rate)
             result = StepResult(
@@ -345,6 +352,15 @@ class _Run:
             if why and not last:
                 self._save_model(MODEL)
                 raise TrainingInterrupted(self._step, self._folder, why)
+
+    def _next(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return next(batches)
+        except ImageError as error:
+            # Often after hours: once the file is repaired, the run goes on from here.
+            if self._step > self._steps_of_checkpoint():
+                self._save_checkpoint()
+            raise ImageError(f"{error} ({self.describe_progress()})") from None
 
     def _log(
         self,

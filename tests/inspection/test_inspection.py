@@ -154,6 +154,19 @@ def test_images_that_cannot_be_read_are_listed(tmp_path):
     assert not inspect(bad, open_images=False).unreadable
 
 
+def test_images_of_another_size_than_said_are_listed(tmp_path):
+    file = tmp_path / "turned.png"
+    Image.fromarray(np.zeros((6, 9, 3), np.uint8)).save(file)
+    turned = record([], image=file, image_id="turned", image_size=(9, 6))
+    right = record([], image=file, image_id="right", image_size=(6, 9))
+    report = inspect(right, turned, record([], image=file, image_id="unknown"))
+    assert report.other_sizes == {"turned": ((9, 6), (6, 9))}
+    [warning] = [text for text in report.warnings if "another size" in text]
+    assert warning.startswith("1 images have another size than the data set says")
+    assert "turned: 9 x 6, said to be 6 x 9" in warning
+    assert not inspect(turned, open_images=False).other_sizes
+
+
 def test_proposals_cover_the_objects():
     rng = np.random.default_rng(1)
     sides = rng.uniform(0.1, 0.5, 300)

@@ -15,12 +15,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from support.programs import run_program
 from support.squares import NAMES, make_dataset
 
-from ssdops.data import Dataset
+from ssdops.data import Dataset, training_batches
 from ssdops.evaluation import evaluate
+from ssdops.image_io import ImageError
 from ssdops.models import build_model, load_model
 from ssdops.training import (
     ConfigMismatchError,
@@ -93,6 +95,29 @@ def test_a_few_pictures_are_learnt_by_heart(tmp_path):
     saved = load_model(tmp_path / loop.MODEL)
     assert saved.class_names == NAMES
     np.testing.assert_array_equal(weights(saved), weights(model))
+
+
+def test_an_image_that_cannot_be_read_ends_the_run_which_goes_on_once_it_can(
+    tmp_path, whole
+):
+    batches = training_batches(DATA, (64, 64), 4, seed=CONFIG.seed)
+    order = np.concatenate([batch["indices"] for batch in batches.take(CONFIG.steps)])
+    # The image that comes up last.
+    first, index = max((int((order == i).argmax()) // 4, i) for i in range(len(DATA)))
+    assert first > 0
+    file = tmp_path / "picture.png"
+    Image.fromarray(DATA.records[index].image).save(file)
+    good = file.read_bytes()
+    records = list(DATA.records)
+    records[index] = replace(records[index], image=file, image_size=None)
+    data = Dataset(records, NAMES)
+    file.write_bytes(good[:-30])
+    with pytest.raises(ImageError, match=rf"picture.png.*after step {first}, the last"):
+        run(tmp_path / "run", data=data)
+    file.write_bytes(good)
+    model, result, _ = run(tmp_path / "run", data=data, first_weights=2)
+    assert result.first_step == first
+    np.testing.assert_array_equal(weights(model), whole[1])
 
 
 def test_the_same_run_twice_gives_the_same_weights(tmp_path, whole):
