@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from ssdops.data.augmentation.settings import Augmentation
@@ -30,6 +31,17 @@ _SATURATION_TABLE: Final = np.where(
 _HUE_TABLE: Final = np.where(
     np.arange(256) > 0, np.rint((180 << _SHIFT) / (6.0 * _DIVISORS)), 0
 ).astype(np.int32)
+
+
+def _hue_weights() -> npt.NDArray[np.float32]:
+    """Share of the chroma that every hue, in units of 2 degrees, takes from RGB."""
+    position = np.arange(256, dtype=np.float32) * np.float32(6 / 180)
+    shift = np.array([5, 3, 1], np.float32)
+    k = np.mod(position[:, np.newaxis] + shift, np.float32(6))
+    return np.clip(np.minimum(k, 4 - k), 0, 1)
+
+
+_HUE_WEIGHTS: Final = _hue_weights()
 
 
 def distort(image: tf.Tensor, seed: tf.Tensor, settings: Augmentation) -> tf.Tensor:
@@ -140,14 +152,11 @@ def hsv_to_rgb(hue: tf.Tensor, saturation: tf.Tensor, value: tf.Tensor) -> tf.Te
     A hue above 179 begins again. Grey levels are rounded, as OpenCV did until it
     began to cut them off.
     """
-    position = hue * (6.0 / 180.0)
     chroma = value * saturation * (1.0 / 255.0)
-    channels = []
-    for shift in (5.0, 3.0, 1.0):
-        k = tf.math.floormod(position + shift, 6.0)
-        weight = tf.clip_by_value(tf.minimum(k, 4.0 - k), 0.0, 1.0)
-        channels.append(value - chroma * weight)
-    return _to_uint8(tf.stack(channels, axis=-1))
+    weights = tf.gather(_HUE_WEIGHTS, tf.cast(hue, tf.int32))
+    pixels = value[..., tf.newaxis] - chroma[..., tf.newaxis] * weights
+    # Between 0 and 255 already.
+    return tf.cast(tf.round(pixels), tf.uint8)
 
 
 def _between(u: tf.Tensor, low: float, high: float) -> tf.Tensor:
