@@ -38,7 +38,8 @@ def _hue_weights() -> npt.NDArray[np.float32]:
     position = np.arange(256, dtype=np.float32) * np.float32(6 / 180)
     shift = np.array([5, 3, 1], np.float32)
     k = np.mod(position[:, np.newaxis] + shift, np.float32(6))
-    return np.clip(np.minimum(k, 4 - k), 0, 1)
+    weights: npt.NDArray[np.float32] = np.clip(np.minimum(k, 4 - k), 0, 1)
+    return weights
 
 
 _HUE_WEIGHTS: Final = _hue_weights()
