@@ -22,7 +22,7 @@ from ssdops.data import Augmentation, Dataset, Record, pipeline, training_batche
 
 FILE_SIZE = (375, 500)  # the usual one of Pascal VOC
 IMAGE_SIZE = (300, 300)
-IMAGES = 64
+IMAGES = 32
 COLOURS = ("brightness", "contrast", "saturation", "hue")
 SSD = Augmentation()
 STAGES = {
@@ -70,7 +70,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_training_images(
     benchmark: Any, stage: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One call: 64 images from files."""
+    """One call: 32 images from files."""
     # Decoded images would be kept; a large data set does not fit.
     monkeypatch.setattr(pipeline, "CACHE_BYTES", 0)
     threads = thread_count()
