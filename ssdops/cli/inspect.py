@@ -10,6 +10,8 @@ import typer
 
 from ssdops.constants import AUGMENTATION_NAMES
 
+DEFAULT_ANCHORS = "ssd300_voc"
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,8 +33,22 @@ def inspect(
         typer.Option("--classes", help="Class names, a text file, one a line."),
     ] = None,
     anchors: Annotated[
-        str, typer.Option(help="Anchors to try on it; `ssdops anchors` names them.")
-    ] = "ssd300_voc",
+        str | None,
+        typer.Option(
+            help="Anchors to try on it; `ssdops anchors` names them."
+            f" [default: {DEFAULT_ANCHORS}]",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Try the anchors of this model instead.")
+    ] = None,
+    model_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Options of the model, as in `ssdops train`."
+        ),
+    ] = None,
     iou_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Smallest IoU of a positive anchor.")
     ] = 0.5,
@@ -69,12 +85,20 @@ def inspect(
         from ssdops.anchors import anchor_grid
         from ssdops.data import make_augmentation, read_class_names, read_dataset
         from ssdops.files import write_json
+        from ssdops.models import model_spec
         from ssdops.training import read_values
 
         settings = make_augmentation(
             augmentation, read_values(augmentation_options or ())
         )
-        grid = anchor_grid(anchors)
+        if model is None:
+            anchors = anchors or DEFAULT_ANCHORS
+            grid = anchor_grid(anchors)
+        elif anchors is None:
+            anchors = model
+            grid = model_spec(model, **read_values(model_options or ())).anchors
+        else:
+            raise ValueError("give --anchors or --model, not both")
         names = read_class_names(class_names) if class_names else None
         dataset = read_dataset(
             data, split=split, class_names=names, data_format=data_format

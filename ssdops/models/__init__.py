@@ -8,6 +8,7 @@ from ssdops.models.registry import (
     build_from_spec,
     build_from_weights,
     build_model,
+    model_spec,
 )
 from ssdops.models.saving import load_model
 from ssdops.models.spec import ModelSpec, Preprocessing
@@ -22,4 +23,5 @@ __all__ = [
     "build_from_weights",
     "build_model",
     "load_model",
+    "model_spec",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "build_from_spec",
     "build_from_weights",
     "build_model",
+    "model_spec",
 ]
 
 
@@ -100,13 +101,21 @@ def build_model(
         num_classes = len(class_names)
     if num_classes is not None:
         options["num_classes"] = num_classes
+    return build_from_spec(model_spec(name, **options), class_names)
+
+
+def model_spec(name: str, **options: Any) -> ModelSpec:
+    """Returns what a detector would be, with its anchors, without its weights.
+
+    Args:
+        name: One of `available_models()`.
+        **options: `num_classes`, and as for `build_model`.
+
+    Raises:
+        ValueError: For an unknown model or option and values outside their range.
+    """
     if isinstance(options.get("anchors"), str):
         options["anchors"] = anchor_grid(options["anchors"])
-    return build_from_spec(_make_spec(name, **options), class_names)
-
-
-def _make_spec(name: str, **options: Any) -> ModelSpec:
-    """Returns the specification of a model, its options checked."""
     try:
         return _entry(name).spec(**options)
     except TypeError as error:
@@ -121,7 +130,7 @@ def build_from_spec(spec: ModelSpec, class_names: Sequence[str] | None = None) -
             that are outside their range, or anchors that do not fit the network.
     """
     # A specification may come from a file; making it anew checks its options.
-    _make_spec(
+    model_spec(
         spec.name, num_classes=spec.num_classes, anchors=spec.anchors, **spec.options
     )
     return SSD(spec, _entry(spec.name).network(spec), class_names)

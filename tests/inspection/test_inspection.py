@@ -242,6 +242,15 @@ class TestCommand:
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {"ground_truth.png", "augmented.png"}
 
+    def test_the_anchors_of_a_model(self, folder):
+        result = self.run(
+            *(folder, "--model", "ssd_small", "--model-options", "image_size=[256,128]")
+        )
+        assert result.exit_code == 0, result.output
+        assert "anchors of ssd_small" in result.output
+        # Levels of stride 8 to 32: as many as fit four times into the shorter side.
+        assert re.search(r"by feature map \d+, \d+, \d+\n", result.output)
+
     def test_a_broken_image_does_not_stop_it(self, folder, tmp_path):
         records = make_dataset().records
         write_voc(tmp_path / "data", records, "train", NAMES)
@@ -257,6 +266,8 @@ class TestCommand:
         [
             (("nowhere",), "nowhere: no such file or folder"),
             ((".", "--anchors", "x"), "unknown anchor grid"),
+            ((".", "--anchors", "ssd_small", "--model", "ssd_small"), "not both"),
+            ((".", "--model", "x"), "unknown model 'x'; known are"),
             ((".", "--augmentation", "x"), "augmentation must be one of ssd, mirror"),
             ((".", "--classes", "none.txt"), "none.txt"),
         ],
