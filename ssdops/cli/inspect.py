@@ -36,8 +36,7 @@ def inspect(
         str | None,
         typer.Option(
             help="Anchors to try on it; `ssdops anchors` names them."
-            f" [default: {DEFAULT_ANCHORS}]",
-            show_default=False,
+            f" (default: {DEFAULT_ANCHORS})",
         ),
     ] = None,
     model: Annotated[

@@ -163,6 +163,10 @@ def _help_of_settings() -> dict[str, str]:
     return {name: text[:1].upper() + text[1:] for name, text in plain.items()}
 
 
+def _shown(default: Any) -> str:
+    return "none" if default == () else str(default)
+
+
 def _parameters() -> list[inspect.Parameter]:
     """The options of the command, with one for every setting of the training."""
     from ssdops.training import TrainingConfig, recipes
@@ -183,9 +187,12 @@ def _parameters() -> list[inspect.Parameter]:
         ],
         "evaluation_split": Annotated[str | None, text(help="Its part, such as test.")],
         "data_format": Annotated[
-            str | None, text("--format", help="Format of the data sets.")
+            str | None,
+            text("--format", help="Format of the data sets. (default: auto)"),
         ],
-        "model": Annotated[str | None, text(help="Name of the model.")],
+        "model": Annotated[
+            str | None, text(help="Name of the model. (default: ssd300_vgg16)")
+        ],
         "model_options": Annotated[
             list[str] | None,
             text(
@@ -228,7 +235,7 @@ def _parameters() -> list[inspect.Parameter]:
     for entry in fields(TrainingConfig):
         kind = str(entry.type)
         is_plain = entry.default is not MISSING
-        default = f" [default: {entry.default}]" if is_plain else ""
+        default = f" (default: {_shown(entry.default)})" if is_plain else ""
         option = text(
             help=words[entry.name] + default,
             rich_help_panel="Training",

@@ -21,6 +21,7 @@ from ssdops.models import build_model, load_model
 from ssdops.models.weights.transfer import transfer_weights
 from ssdops.training import (
     ConfigMismatchError,
+    ModelConfig,
     TrainingConfig,
     execute_run,
     merged,
@@ -281,7 +282,9 @@ warmup_steps = 1
         result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "400"})
         for entry in fields(TrainingConfig):
             assert f"--{entry.name.replace('_', '-')} " in result.output
-        assert "Images per step, over all replicas, at least 1." in result.output
+        assert f"Name of the model. (default: {ModelConfig.name})" in result.output
+        assert "over all replicas, at least 1. (default: 32)" in result.output
+        assert "by name; * stands for any characters. (default: none)" in result.output
 
     def test_a_data_set_without_its_images(self, tmp_path, folder):
         broken = tmp_path / "data"
