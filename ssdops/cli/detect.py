@@ -41,7 +41,9 @@ def detect(
     ],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights (.npz); needed with the name of a model."),
+        typer.Option(
+            help="Weights (.npz, .caffemodel); needed with the name of a model."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,

@@ -202,7 +202,10 @@ def _parameters() -> list[inspect.Parameter]:
         ],
         "weights": Annotated[
             str | None,
-            text(help="First weights: folder of a saved model, or published (.npz)."),
+            text(
+                help="First weights: folder of a saved model, or published ones (.npz,"
+                " .caffemodel), of the backbone at least."
+            ),
         ],
         "class_names": Annotated[
             Path | None, text("--classes", help="Class names, a text file, one a line.")

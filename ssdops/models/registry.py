@@ -15,7 +15,8 @@ from ssdops.models.backbones import mobilenet_v1, small, vgg16
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 from ssdops.models.weights import caffe, tflite_npz
-from ssdops.models.weights.arrays import Array, LoadReport, read_npz
+from ssdops.models.weights.arrays import Array, LoadReport
+from ssdops.models.weights.files import read_weights
 
 __all__ = [
     "available_models",
@@ -32,11 +33,12 @@ class WeightFormat:
 
     Attributes:
         options: Arrays by name become the options of `build_model` that they imply.
-        load: Puts arrays by name into a model.
+        load: Puts arrays by name into a model; the last argument says whether tensors
+            on one side only are an error.
     """
 
     options: Callable[[Mapping[str, Array]], dict[str, Any]]
-    load: Callable[[SSD, Mapping[str, Array]], LoadReport]
+    load: Callable[[SSD, Mapping[str, Array], bool], LoadReport]
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ def build_from_weights(
     name: str,
     path: str | os.PathLike[str],
     class_names: Sequence[str] | None = None,
+    *,
+    strict: bool = True,
     **options: Any,
 ) -> tuple[SSD, LoadReport]:
     """Builds a detector to fit published weights, and loads them.
@@ -149,9 +153,13 @@ def build_from_weights(
 
     Args:
         name: One of `available_models()` that has a format of published weights.
-        path: `.npz` file: tensors of TensorFlow Lite for "ssd300_mobilenet_v1", arrays
-            `<layer>|<blob>` for the VGG-16 models.
+        path: For the VGG-16 models a `.caffemodel`, or an `.npz` file of arrays
+            `<layer>|<blob>`; for "ssd300_mobilenet_v1" an `.npz` file of the tensors of
+            TensorFlow Lite.
         class_names: Names of all classes, index 0 the background; None for numbers.
+        strict: Whether the file must have all tensors of the model and no others. If
+            not, a backbone alone will do: the rest of the model keeps its random
+            values, and the report tells.
         **options: As for `build_model`; they go before what the weights imply.
 
     Raises:
@@ -164,15 +172,19 @@ def build_from_weights(
             f"model {name} has no published weights; load it from the folder where it "
             f"was saved"
         )
-    arrays = read_npz(path)
+    arrays = read_weights(path)
     try:
         options = {**entry.weights.options(arrays), **options}
-        if class_names is not None and len(class_names) != options["num_classes"]:
+        predicted = options.get("num_classes")
+        if class_names is not None and predicted not in (None, len(class_names)):
             raise ValueError(
-                f"the weights predict {options['num_classes']} classes including the "
+                f"the weights predict {predicted} classes including the "
                 f"background, got {len(class_names)} names"
             )
         model = build_model(name, class_names=class_names, **options)
-        return model, entry.weights.load(model, arrays)
+        report = entry.weights.load(model, arrays, strict)
+        if not report.loaded:
+            raise ValueError(f"no tensor of it fits model {name}: {report}")
+        return model, report
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None

@@ -59,7 +59,7 @@ class ModelConfig:
     Attributes:
         name: one of `ssdops.models.available_models()`.
         weights: first weights: a folder that `SSD.save` wrote, or published weights of
-            the model (`.npz`); what does not fit, as the layers that predict other
+            the model (a file); what does not fit, as the layers that predict other
             classes, begins at random. Empty for random weights.
         class_names_file: text file with the names of the classes, one a line; empty for
             those of the training data.
@@ -228,10 +228,15 @@ def _make_model(config: ModelConfig, data: Dataset, console: Console) -> SSD:
     if not config.weights:
         return build_model(config.name, class_names=names, **dict(config.options))
     source = Path(config.weights)
+    absent: list[str] = []
     if source.is_dir():
         given = load_model(source)
     else:
-        given, _ = build_from_weights(config.name, source, **dict(config.options))
+        given, report = build_from_weights(
+            config.name, source, strict=False, **dict(config.options)
+        )
+        absent += report.missing
+        console.print(f"{source}: {report}", highlight=False)
     if given.spec.name != config.name:
         raise ValueError(
             f"{source} has the weights of {given.spec.name}, not of {config.name}"
@@ -245,7 +250,7 @@ def _make_model(config: ModelConfig, data: Dataset, console: Console) -> SSD:
     model = build_model(config.name, class_names=names, **options)
     report = transfer_weights(given.network, model.network)
     console.print(f"first weights from {source}: {report}", highlight=False)
-    for path in report.missing:
+    for path in (*absent, *report.missing):
         console.print(f"  at random: {path}", highlight=False)
     return model
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,7 +18,8 @@ from support.data import data_path
 from ssdops import batched_nms, decode_boxes
 from ssdops.boxes import yxyx_to_xyxy
 from ssdops.models import SSD, build_model
-from ssdops.models.weights import load_caffe_blobs
+from ssdops.models.weights import load_caffe_blobs, read_weights
+from ssdops.models.weights.caffe import inferred_options
 
 PHOTOS = ("000001", "000456", "004545")
 TRUNK = [
@@ -39,7 +41,8 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def blobs() -> dict[str, list[Any]]:
+def generator() -> Any:
+    """The program that made the weights of the reference."""
     folder = data_path("parity/random_weights")
     path = folder / "gen_random_weights.py"
     spec = importlib.util.spec_from_file_location("gen_random_weights", path)
@@ -47,9 +50,32 @@ def blobs() -> dict[str, list[Any]]:
     assert spec.loader is not None
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
-    prototxt = str(folder / "vgg_ssd300_deploy.prototxt")
+    return generator
+
+
+@pytest.fixture(scope="module")
+def prototxt() -> str:
+    return str(data_path("parity/random_weights") / "vgg_ssd300_deploy.prototxt")
+
+
+@pytest.fixture(scope="module")
+def blobs(generator: Any, prototxt: str) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = generator.weights(prototxt, first_scale=1 / 60)
     return found
+
+
+def test_a_caffemodel_of_another_program_is_read(
+    generator: Any, prototxt: str, blobs: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    """The file that OpenCV got the weights of the reference from."""
+    path = tmp_path / "VGG_VOC0712_SSD_300x300.caffemodel"
+    generator.write_caffemodel(prototxt, blobs, str(path))
+    arrays = read_weights(path)
+    assert len(arrays) == 71
+    for name, values in blobs.items():
+        for index, value in enumerate(values):
+            np.testing.assert_array_equal(arrays[f"{name}|{index}"], value)
+    assert inferred_options(arrays) == {"num_classes": 21}
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ def test_names_of_other_files(arrays: dict[str, Any], message: str) -> None:
 
 
 def test_arrays_without_heads(tmp_path: Path) -> None:
-    np.savez(tmp_path / "w.npz", **{"conv1_1|0": np.zeros(3)})
+    np.savez(tmp_path / "w.npz", **{"conv2_1|0": np.zeros(3)})
     with pytest.raises(ValueError, match=r"w\.npz: .*no fitting pair of arrays"):
         build_from_weights("ssd300_vgg16", tmp_path / "w.npz")
 
@@ -250,7 +250,7 @@ def test_damaged_or_dangerous_files_are_refused(content: bytes, tmp_path: Path) 
 def test_archives_that_unpack_to_too_much_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssdops.models.weights.arrays.MAX_NPZ_BYTES", 1000)
+    monkeypatch.setattr("ssdops.models.weights.arrays.MAX_WEIGHTS_BYTES", 1000)
     path = tmp_path / "w.npz"
     path.write_bytes(npz_bytes(a=np.zeros(10_000)))
     with pytest.raises(ValueError, match="unpacks to 80128 bytes, more than the 1000"):

@@ -76,6 +76,7 @@ IMPORTS = {
         "ssdops.data",
         "ssdops.evaluation",
         "ssdops.files",
+        "ssdops.image_io",
         "ssdops.models",
         "ssdops.ops",
         "ssdops.visualization",

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from ssdops.models.weights.arrays import LoadReport, read_npz
 from ssdops.models.weights.caffe import load_caffe_blobs, load_caffe_npz
+from ssdops.models.weights.caffemodel import read_caffemodel
+from ssdops.models.weights.files import WEIGHT_SUFFIXES, read_weights
 from ssdops.models.weights.tflite_npz import load_tflite_npz
 
 __all__ = [
+    "WEIGHT_SUFFIXES",
     "LoadReport",
     "load_caffe_blobs",
     "load_caffe_npz",
     "load_tflite_npz",
+    "read_caffemodel",
     "read_npz",
+    "read_weights",
 ]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 __all__ = ["LoadReport", "assign_all", "checked_tensor", "read_npz"]
 
-MAX_NPZ_BYTES = 4 * 2**30
+MAX_WEIGHTS_BYTES = 4 * 2**30
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -86,10 +86,10 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             total = sum(member.file_size for member in members)
-            if total > MAX_NPZ_BYTES:
+            if total > MAX_WEIGHTS_BYTES:
                 raise ValueError(
                     f"{path} unpacks to {total} bytes, more than the "
-                    f"{MAX_NPZ_BYTES} bytes that weights may have"
+                    f"{MAX_WEIGHTS_BYTES} bytes that weights may have"
                 )
             for member in members:
                 with archive.open(member) as stream:

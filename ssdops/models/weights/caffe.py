@@ -173,12 +173,17 @@ def load_caffe_npz(
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
+    Those of a backbone, such as a VGG-16 that was trained to classify, imply nothing.
+
     Raises:
-        ValueError: If there is no pair of heads, or their sizes do not fit.
+        ValueError: If there is neither a pair of heads whose sizes fit nor a layer
+            `conv1_1`.
     """
-    for name, value in arrays.items():
-        if not name.endswith("_mbox_loc|0"):
-            continue
+    heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
+    if not heads and "conv1_1|0" in arrays:
+        return {}
+    for name in heads:
+        value = arrays[name]
         conf = arrays.get(name.replace("_mbox_loc|0", "_mbox_conf|0"))
         if conf is None or not value.ndim or not conf.ndim or not value.shape[0]:
             continue
@@ -187,5 +192,6 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             return {"num_classes": classes}
     raise ValueError(
         "the weights have no fitting pair of arrays <layer>_mbox_loc|0 and "
-        "<layer>_mbox_conf|0, so they are not those of an SSD with Caffe names"
+        "<layer>_mbox_conf|0 and no conv1_1|0, so they are not those of a VGG-16 with "
+        "Caffe names"
     )

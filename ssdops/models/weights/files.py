@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of published weights, by their suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ssdops.models.weights.arrays import Array, read_npz
+from ssdops.models.weights.caffemodel import read_caffemodel
+
+__all__ = ["WEIGHT_SUFFIXES", "read_weights"]
+
+_READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
+    ".npz": read_npz,
+    ".caffemodel": read_caffemodel,
+}
+WEIGHT_SUFFIXES: Final = tuple(_READERS)
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The arrays of a file of weights, by the names that its format has.
+
+    Args:
+        path: file whose name ends in one of `WEIGHT_SUFFIXES`.
+
+    Raises:
+        ValueError: for another suffix, and as the reader of the format.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"the name of weights file {path} must end in {' or '.join(_READERS)}"
+        )
+    return reader(path)
