@@ -50,7 +50,7 @@ class TrainingConfig:
         schedule: after the warm-up: `"cosine"`, along half a cosine down to 0;
             `"multistep"`, times `decay_factor` after each of `decay_steps`; or
             `"constant"`.
-        decay_steps: of `"multistep"`, rising, less than `steps`.
+        decay_steps: of `"multistep"`, rising, less than `steps`; others do without.
         decay_factor: of `"multistep"`, in (0, 1].
         warmup_steps: steps of linear rise from 0, less than `steps`.
         weight_decay: at least 0; not applied to biases and batch normalization.
@@ -142,13 +142,13 @@ class TrainingConfig:
             self.batch_size % self.accumulation_steps == 0,
             f"a divisor of batch_size {self.batch_size}",
         )
-        rising = list(self.decay_steps) == sorted(set(self.decay_steps))
-        in_range = all(0 < step < self.steps for step in self.decay_steps)
-        self._check(
-            "decay_steps", rising and in_range, f"rising, above 0, {before_the_end}"
-        )
-        if self.schedule != "multistep":
-            self._check("decay_steps", not self.decay_steps, "empty but for multistep")
+        # A recipe's steps must not be in the way of another schedule.
+        if self.schedule == "multistep":
+            rising = list(self.decay_steps) == sorted(set(self.decay_steps))
+            in_range = all(0 < step < self.steps for step in self.decay_steps)
+            self._check(
+                "decay_steps", rising and in_range, f"rising, above 0, {before_the_end}"
+            )
         if self.optimizer != "sgd":
             factor = self.bias_learning_rate_factor
             self._check("bias_learning_rate_factor", factor == 1, "1 but for sgd")

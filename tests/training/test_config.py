@@ -38,7 +38,7 @@ CONFIG = TrainingConfig(steps=200, learning_rate=0.01, warmup_steps=20)
         ("momentum", 1.0),
         ("ema_decay", 1.0),
         ("accumulation_steps", 3),
-        ("decay_steps", (5,)),
+        ("decay_steps", (5.5,)),
         ("freeze", ("a", 1)),
         ("bias_learning_rate_factor", 2.0),
         ("early_stopping", -1),
@@ -77,7 +77,7 @@ def test_the_rate_falls_at_the_steps_that_are_named():
     assert rates[100:150] == pytest.approx([0.001] * 50)
     assert rates[150:] == pytest.approx([0.0001] * 50)
     constant = learning_rate_schedule(
-        replace(CONFIG, schedule="constant", warmup_steps=0)
+        replace(CONFIG, schedule="constant", warmup_steps=0, decay_steps=(300, 5))
     )
     assert {float(constant(step)) for step in (0, 1, 199)} == {np.float32(0.01)}
 
