@@ -51,8 +51,9 @@ def learning_rate_schedule(config: TrainingConfig) -> Any:
             warmup_steps=config.warmup_steps,
             decay_steps=config.steps - config.warmup_steps,
         )
+    falls = config.decay_steps if config.schedule == "multistep" else ()
     # Keras lowers the rate after a boundary, Caffe at it; and it wants one at least.
-    boundaries = [step - 1 for step in (*config.decay_steps, config.steps + 1)]
+    boundaries = [step - 1 for step in (*falls, config.steps + 1)]
     rates = [
         config.learning_rate * config.decay_factor**k
         for k in range(len(boundaries) + 1)
