@@ -42,7 +42,8 @@ def detect(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights (.npz, .caffemodel); needed with the name of a model."
+            help="Weights (.tflite, .caffemodel, .npz); needed with the name of a "
+            "model."
         ),
     ] = None,
     labels: Annotated[

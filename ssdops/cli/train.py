@@ -203,8 +203,8 @@ def _parameters() -> list[inspect.Parameter]:
         "weights": Annotated[
             str | None,
             text(
-                help="First weights: folder of a saved model, or published ones (.npz,"
-                " .caffemodel), of the backbone at least."
+                help="First weights: folder of a saved model, or published ones"
+                " (.tflite, .caffemodel, .npz), of the backbone at least."
             ),
         ],
         "class_names": Annotated[

@@ -14,7 +14,7 @@ from ssdops.anchors import anchor_grid
 from ssdops.models.backbones import mobilenet_v1, small, vgg16
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
-from ssdops.models.weights import caffe, tflite_npz
+from ssdops.models.weights import caffe, object_detection_api
 from ssdops.models.weights.arrays import Array, LoadReport
 from ssdops.models.weights.files import read_weights
 
@@ -57,13 +57,17 @@ class ModelEntry:
     weights: WeightFormat | None = None
 
 
-_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_npz)
-_TFLITE = WeightFormat(tflite_npz.inferred_options, tflite_npz.load_tflite_npz)
+_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
+_OBJECT_DETECTION_API = WeightFormat(
+    object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
+)
 
 _MODELS: dict[str, ModelEntry] = {
     "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _CAFFE),
     "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _CAFFE),
-    "ssd300_mobilenet_v1": ModelEntry(mobilenet_v1.spec, mobilenet_v1.network, _TFLITE),
+    "ssd300_mobilenet_v1": ModelEntry(
+        mobilenet_v1.spec, mobilenet_v1.network, _OBJECT_DETECTION_API
+    ),
     "ssd_small": ModelEntry(small.spec, small.network),
 }
 
@@ -154,8 +158,8 @@ def build_from_weights(
     Args:
         name: One of `available_models()` that has a format of published weights.
         path: For the VGG-16 models a `.caffemodel`, or an `.npz` file of arrays
-            `<layer>|<blob>`; for "ssd300_mobilenet_v1" an `.npz` file of the tensors of
-            TensorFlow Lite.
+            `<layer>|<blob>`; for "ssd300_mobilenet_v1" a `.tflite` file, or an `.npz`
+            file of its weights by tensor name.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

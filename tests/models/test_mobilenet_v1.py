@@ -18,7 +18,7 @@ from ssdops import box_iou
 from ssdops.cli.detect import read_class_names
 from ssdops.image_io import load_image, resize_image
 from ssdops.models import SSD, build_from_weights, build_model
-from ssdops.models.weights import LoadReport, load_tflite_npz, read_npz
+from ssdops.models.weights import LoadReport, load_tflite_arrays, read_npz, read_tflite
 
 RUNS = "parity/coco_ssd_mobilenet_v1_quant"
 WEIGHTS = "weights/coco_ssd_mobilenet_v1_quant"
@@ -29,7 +29,7 @@ PHOTOS = ("000001", "000456", "001763", "004545")
 def loaded() -> tuple[SSD, LoadReport]:
     return build_from_weights(
         "ssd300_mobilenet_v1",
-        data_path(f"{WEIGHTS}/weights_dequant_float32.npz"),
+        data_path(f"{WEIGHTS}/detect.tflite"),
         read_class_names(data_path(f"{WEIGHTS}/labelmap.txt")),
     )
 
@@ -42,6 +42,14 @@ def model(loaded: tuple[SSD, LoadReport]) -> SSD:
 def stored_run(photo: str) -> dict[str, Any]:
     with np.load(data_path(f"{RUNS}/{photo}.npz")) as arrays:
         return dict(arrays)
+
+
+def test_the_file_has_the_weights_that_another_program_read() -> None:
+    arrays = read_tflite(data_path(f"{WEIGHTS}/detect.tflite"))
+    expected = read_npz(data_path(f"{WEIGHTS}/weights_dequant_float32.npz"))
+    assert set(arrays) == {name for name in expected if not name.endswith("|q")}
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 def test_every_tensor_is_loaded(loaded: tuple[SSD, LoadReport]) -> None:
@@ -155,7 +163,7 @@ def arrays() -> dict[str, Any]:
 def test_other_anchors_are_refused(model: SSD, arrays: dict[str, Any]) -> None:
     moved = {**arrays, "anchors": arrays["anchors"] + 0.1}
     with pytest.raises(ValueError, match="anchors of the weights differ"):
-        load_tflite_npz(model, moved)
+        load_tflite_arrays(model, moved)
 
 
 def test_tensors_that_do_not_fit_are_named(model: SSD, arrays: dict[str, Any]) -> None:
@@ -172,8 +180,8 @@ def test_tensors_that_do_not_fit_are_named(model: SSD, arrays: dict[str, Any]) -
     )
     for changed, message in cases:
         with pytest.raises(ValueError, match=message):
-            load_tflite_npz(model, changed)
-    report = load_tflite_npz(model, {**rest, "other": np.zeros(3)}, strict=False)
+            load_tflite_arrays(model, changed)
+    report = load_tflite_arrays(model, {**rest, "other": np.zeros(3)}, strict=False)
     assert report.skipped == {"other": (3,)}
     assert list(report.missing) == ["Conv2d_0/kernel"]
     for old, new in zip(before, model.network.weights, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ssdops.models import SSD, build_from_weights, build_model
-from ssdops.models.weights import load_caffe_blobs, load_caffe_npz, read_npz
+from ssdops.models.weights import load_caffe_arrays, load_caffe_blobs, read_npz
 from ssdops.models.weights.caffe import blobs_from_arrays
 
 
@@ -192,7 +192,7 @@ def test_whole_file(tmp_path: Path) -> None:
     assert set(found) == set(arrays)
     np.testing.assert_array_equal(found["a|0"], arrays["a|0"])
     with pytest.raises(ValueError, match="must be"):
-        load_caffe_npz(build_model("ssd300_vgg16"), str(path))
+        load_caffe_arrays(build_model("ssd300_vgg16"), found)
 
 
 WHOLE = npz_bytes(a=np.random.default_rng(0).normal(size=(100, 30)))

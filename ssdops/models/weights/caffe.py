@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +17,13 @@ from ssdops.models.weights.arrays import (
     Shape,
     assign_all,
     checked_tensor,
-    read_npz,
 )
 
 __all__ = [
     "blobs_from_arrays",
     "inferred_options",
+    "load_caffe_arrays",
     "load_caffe_blobs",
-    "load_caffe_npz",
 ]
 
 
@@ -153,20 +151,19 @@ def blobs_from_arrays(arrays: Mapping[str, Array]) -> dict[str, list[Array]]:
     }
 
 
-def load_caffe_npz(
-    model: SSD, path: str | os.PathLike[str] | Mapping[str, Array], strict: bool = True
+def load_caffe_arrays(
+    model: SSD, arrays: Mapping[str, Array], strict: bool = True
 ) -> LoadReport:
-    """Puts the Caffe blobs of an `.npz` file into a model.
+    """Puts arrays called `<layer>|<blob>` into a model, as `load_caffe_blobs` does.
 
     Args:
         model: A VGG-16 detector.
-        path: File, or its arrays, called `<layer>|<blob>`.
+        arrays: As `read_caffemodel` gives them.
         strict: As for `load_caffe_blobs`.
 
     Raises:
-        ValueError: As for `read_npz`, `blobs_from_arrays` and `load_caffe_blobs`.
+        ValueError: As for `blobs_from_arrays` and `load_caffe_blobs`.
     """
-    arrays = path if isinstance(path, Mapping) else read_npz(path)
     return load_caffe_blobs(model, blobs_from_arrays(arrays), strict)
 
 

@@ -10,12 +10,14 @@ from typing import Final
 
 from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
+from ssdops.models.weights.tflite import read_tflite
 
 __all__ = ["WEIGHT_SUFFIXES", "read_weights"]
 
 _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".npz": read_npz,
     ".caffemodel": read_caffemodel,
+    ".tflite": read_tflite,
 }
 WEIGHT_SUFFIXES: Final = tuple(_READERS)
 
@@ -33,6 +35,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(
-            f"the name of weights file {path} must end in {' or '.join(_READERS)}"
+            f"the name of weights file {path} must end in one of {', '.join(_READERS)}"
         )
     return reader(path)

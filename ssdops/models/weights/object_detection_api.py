@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of TensorFlow Lite tensors of the MobileNet-V1 SSD, stored as `.npz`.
+"""Import of weights by the tensor names of TensorFlow's Object Detection API.
 
-The arrays carry the tensor names of the `.tflite` file, dequantised to float32, in its
-layouts: convolutions [out, h, w, in], depthwise convolutions [1, h, w, channels]. Names
-with a bar, such as `<tensor>|q`, hold the raw integers beside them and are not read.
+The arrays are in the layouts of TensorFlow Lite: convolutions [out, h, w, in],
+depthwise convolutions [1, h, w, channels]. Names with a bar, such as
+`<tensor>|scale_zp`, say how a tensor was quantised.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,10 +23,9 @@ from ssdops.models.weights.arrays import (
     Shape,
     assign_all,
     checked_tensor,
-    read_npz,
 )
 
-__all__ = ["inferred_options", "load_tflite_npz"]
+__all__ = ["inferred_options", "load_tflite_arrays"]
 
 _BACKBONE = re.compile(
     r"FeatureExtractor/(?:MobilenetV1/)+(?P<layer>[^/]+)/(?P<rest>.+)"
@@ -66,10 +64,10 @@ def _layout(layer: Any, part: str) -> tuple[Any, Shape, str, tuple[int, ...] | N
     return layer.kernel, shape, "out, height, width, in", (1, 2, 3, 0)
 
 
-def load_tflite_npz(
-    model: SSD, path: str | os.PathLike[str] | Mapping[str, Array], strict: bool = True
+def load_tflite_arrays(
+    model: SSD, arrays: Mapping[str, Array], strict: bool = True
 ) -> LoadReport:
-    """Puts stored TensorFlow Lite tensors into a MobileNet-V1 SSD.
+    """Puts the weights of a TensorFlow Lite model into a MobileNet-V1 SSD.
 
     Nothing is changed unless everything fits. If the file holds `anchors` (centre y,
     centre x, height, width), they must agree with those of the model within the
@@ -77,7 +75,7 @@ def load_tflite_npz(
 
     Args:
         model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
-        path: File, or its arrays by name.
+        arrays: As `read_tflite` gives them.
         strict: Whether tensors on one side only are an error. Otherwise the model
             keeps its values there, and the report tells.
 
@@ -85,11 +83,10 @@ def load_tflite_npz(
         Tensors by their name in the file, those missing by `<layer>/<variable>`.
 
     Raises:
-        ValueError: For an unreadable file, shapes that differ, other anchors, and with
+        ValueError: For shapes that differ, other anchors, and with
             `strict` for missing or unknown tensors; the message names the tensor and
             both shapes.
     """
-    arrays = path if isinstance(path, Mapping) else read_npz(path)
     layers = {layer.name: layer for layer in model.network.layers if layer.weights}
     sources = [
         name.removesuffix("_mbox_loc") for name in layers if name.endswith("_mbox_loc")
