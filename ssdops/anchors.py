@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -488,6 +488,20 @@ def ssd300_coco() -> AnchorGrid:
     )
 
 
+def ssd300_torchvision() -> AnchorGrid:
+    """Returns the grid of torchvision's `ssd300_vgg16`, 8732 anchors.
+
+    It is that of SSD300 trained on COCO, except that no side is longer than the image:
+    this concerns the last two anchors.
+    """
+    grid = ssd300_coco()
+    last = grid.levels[-1]
+    sides = np.minimum(last.cell_shapes(grid.size_rounding), grid.image_size)
+    shapes = tuple((float(height), float(width)) for height, width in sides)
+    level = ShapeLevel(last.feature_size, shapes, last.step)
+    return replace(grid, levels=(*grid.levels[:-1], level), size_rounding="none")
+
+
 _MAPS_512 = (64, 32, 16, 8, 4, 2, 1)
 _STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
 
@@ -579,6 +593,7 @@ def ssd_small(image_size: tuple[int, int] = (128, 128)) -> AnchorGrid:
 _GRIDS: dict[str, Callable[[], AnchorGrid]] = {
     "ssd300_voc": ssd300_voc,
     "ssd300_coco": ssd300_coco,
+    "ssd300_torchvision": ssd300_torchvision,
     "ssd512_voc": ssd512_voc,
     "ssd512_coco": ssd512_coco,
     "ssd300_mobilenet_v1_coco": ssd300_mobilenet_v1_coco,

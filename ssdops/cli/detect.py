@@ -42,8 +42,8 @@ def detect(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights (.tflite, .caffemodel, .npz); needed with the name of a "
-            "model."
+            help="Weights (.tflite, .caffemodel, .pth, .npz); needed with the name "
+            "of a model."
         ),
     ] = None,
     labels: Annotated[

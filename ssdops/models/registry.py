@@ -57,7 +57,7 @@ class ModelEntry:
     weights: WeightFormat | None = None
 
 
-_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
+_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
 _OBJECT_DETECTION_API = WeightFormat(
     object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
 )
@@ -158,8 +158,9 @@ def build_from_weights(
     Args:
         name: One of `available_models()` that has a format of published weights.
         path: For the VGG-16 models a `.caffemodel`, or an `.npz` file of arrays
-            `<layer>|<blob>`; for "ssd300_mobilenet_v1" a `.tflite` file, or an `.npz`
-            file of its weights by tensor name.
+            `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of torchvision's
+            model of that name; for "ssd300_mobilenet_v1" a `.tflite` file, or an
+            `.npz` file of its weights by tensor name.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

@@ -208,7 +208,7 @@ def test_output_names_are_numbered(tmp_path: Path) -> None:
         (("--model", "ssd300_vgg16"), "ssd300_vgg16 needs --weights"),
         (("--model", "ssd_small", "--weights", "w.npz"), "has no published weights"),
         (("--model", "ssd300_vgg16", "--weights", "w.npz"), "w.npz does not exist"),
-        (("--model", "ssd300_vgg16", "--weights", "a.png"), "not a readable .npz"),
+        (("--model", "ssd300_vgg16", "--weights", "a.png"), "a.png must end in one of"),
         (("--model", "."), "is not a saved model: model.json is missing"),
         (("--model", "SAVED", "--weights", "w.npz"), "leave out --weights"),
         (("--model", "SAVED", "--labels", "no.txt"), "no.txt does not exist"),

@@ -148,7 +148,7 @@ def test_a_file_of_many_tiny_fields_does_not_take_forever(
 
 def test_other_suffixes_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"must end in one of \.npz, \.caffemodel, \.tflite"
+        ValueError, match=r"must end in one of \.npz, \.caffemodel, \.tfl"
     ):
         read_weights(tmp_path / "weights.bin")
     for suffix in ("npz", "CAFFEMODEL"):

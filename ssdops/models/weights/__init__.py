@@ -9,6 +9,7 @@ from ssdops.models.weights.caffemodel import read_caffemodel
 from ssdops.models.weights.files import WEIGHT_SUFFIXES, read_weights
 from ssdops.models.weights.object_detection_api import load_tflite_arrays
 from ssdops.models.weights.tflite import read_tflite
+from ssdops.models.weights.torch_file import read_torch
 
 __all__ = [
     "WEIGHT_SUFFIXES",
@@ -19,5 +20,6 @@ __all__ = [
     "read_caffemodel",
     "read_npz",
     "read_tflite",
+    "read_torch",
     "read_weights",
 ]

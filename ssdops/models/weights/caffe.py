@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ssdops.anchors import ssd300_torchvision
 from ssdops.models.layers import L2Normalization
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import (
@@ -18,12 +19,14 @@ from ssdops.models.weights.arrays import (
     assign_all,
     checked_tensor,
 )
+from ssdops.models.weights.torchvision_names import is_torchvision, with_caffe_names
 
 __all__ = [
     "blobs_from_arrays",
     "inferred_options",
     "load_caffe_arrays",
     "load_caffe_blobs",
+    "load_vgg16_arrays",
 ]
 
 
@@ -167,15 +170,32 @@ def load_caffe_arrays(
     return load_caffe_blobs(model, blobs_from_arrays(arrays), strict)
 
 
+def load_vgg16_arrays(
+    model: SSD, arrays: Mapping[str, Array], strict: bool = True
+) -> LoadReport:
+    """Puts arrays into a VGG-16 detector, by names of Caffe or of torchvision.
+
+    Raises:
+        ValueError: As `load_caffe_arrays`; names are those of Caffe.
+    """
+    if is_torchvision(arrays):
+        arrays = with_caffe_names(arrays)
+    return load_caffe_arrays(model, arrays, strict)
+
+
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
-    Those of a backbone, such as a VGG-16 that was trained to classify, imply nothing.
+    Weights of torchvision imply its anchors, too. Those of a backbone, such as a VGG-16
+    that was trained to classify, imply nothing.
 
     Raises:
         ValueError: If there is neither a pair of heads whose sizes fit nor a layer
             `conv1_1`.
     """
+    if is_torchvision(arrays):
+        options = inferred_options(with_caffe_names(arrays))
+        return {**options, "anchors": ssd300_torchvision()}
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and "conv1_1|0" in arrays:
         return {}

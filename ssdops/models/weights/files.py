@@ -11,6 +11,7 @@ from typing import Final
 from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
 from ssdops.models.weights.tflite import read_tflite
+from ssdops.models.weights.torch_file import read_torch
 
 __all__ = ["WEIGHT_SUFFIXES", "read_weights"]
 
@@ -18,6 +19,8 @@ _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".npz": read_npz,
     ".caffemodel": read_caffemodel,
     ".tflite": read_tflite,
+    ".pth": read_torch,
+    ".pt": read_torch,
 }
 WEIGHT_SUFFIXES: Final = tuple(_READERS)
 

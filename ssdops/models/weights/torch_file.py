@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading of PyTorch's `.pth` files, without PyTorch and without running their code.
+
+Such a file is a zip archive of the numbers and of a pickle that says which tensors they
+are. A pickle can call any function; here it can name the few that make tensors, and
+they are replaced by ours.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array
+
+__all__ = ["read_torch"]
+
+_PICKLE: Final = "data.pkl"
+# The numbers are elsewhere: a pickle of tensor names is small.
+_MAX_PICKLE_BYTES: Final = 16 * 2**20
+_MAX_DIMENSIONS: Final = 32
+# bfloat16 is read as the upper halves of float32.
+_STORAGES: Final = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+# Where programs keep the weights among other things.
+_WEIGHT_KEYS: Final = ("state_dict", "model", "model_state_dict")
+
+
+@dataclass(frozen=True)
+class _StorageType:
+    """What a pickle names as the type of a storage."""
+
+    dtype: str
+
+
+class _Tensor:
+    """What a pickle makes instead of a tensor: a place in the archive."""
+
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any) -> None:
+        if not isinstance(storage, _Storage):
+            raise pickle.UnpicklingError("a tensor has no storage")
+        self.storage, self.offset, self.size, self.stride = (
+            storage,
+            offset,
+            size,
+            stride,
+        )
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Numbers in the archive."""
+
+    key: str
+    dtype: str
+
+
+class _Dict(dict[Any, Any]):
+    """What a pickle gets as an ordered dictionary: its attributes are left out."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Forgets them."""
+
+
+# A pickle can repeat a call with a large argument as often as it has bytes. So none of
+# these takes more arguments than it needs or looks at each item of one.
+def _new_dict() -> _Dict:
+    return _Dict()
+
+
+def _rebuild_tensor(
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    requires_grad: Any = None,
+    backward_hooks: Any = None,
+    metadata: Any = None,
+) -> _Tensor:
+    return _Tensor(storage, offset, size, stride)
+
+
+def _rebuild_parameter(data: Any, requires_grad: Any, backward_hooks: Any) -> Any:
+    return data
+
+
+_ALLOWED: Final = {
+    ("collections", "OrderedDict"): _new_dict,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors, dictionaries and plain values, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which weights do not need"
+            )
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if not (
+            isinstance(pid, tuple)
+            and len(pid) == 5
+            and pid[0] == "storage"
+            and isinstance(pid[1], _StorageType)
+            and isinstance(pid[2], str)
+        ):
+            raise pickle.UnpicklingError("it refers to something that is no storage")
+        return _Storage(pid[2], pid[1].dtype)
+
+
+def read_torch(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The tensors of a file that `torch.save` wrote, by name.
+
+    A state dict, or one under `state_dict`, `model` or `model_state_dict` of a
+    checkpoint. Nothing in the file is executed: a pickle that names anything but
+    tensors and dictionaries is refused, so that checkpoints which hold other objects
+    have to be saved anew without them. Files from before PyTorch 1.6 are not read.
+
+    Args:
+        path: file, `.pth` or `.pt`.
+
+    Returns:
+        Arrays of their dtypes, bfloat16 as float32, in the order of the file.
+
+    Raises:
+        ValueError: if the file is absent, unpacks to more than 4 GiB, is damaged,
+            something else, or without tensors; one sentence that names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise ValueError(
+            f"{path} is not a .pth file of PyTorch 1.6 or later, which are zip archives"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        with archive:
+            arrays = _tensors(archive)
+    # A hostile pickle can raise nearly anything out of the unpickler.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path} is not a readable .pth file: {reason}") from None
+    if not arrays:
+        raise ValueError(f"{path} has no tensors by name")
+    return arrays
+
+
+def _tensors(archive: zipfile.ZipFile) -> dict[str, Array]:
+    members = {member.filename: member for member in archive.infolist()}
+    total = sum(member.file_size for member in members.values())
+    if total > MAX_WEIGHTS_BYTES:
+        raise ValueError(
+            f"it unpacks to {total} bytes, more than the {MAX_WEIGHTS_BYTES} bytes that"
+            " weights may have"
+        )
+    names = [name for name in members if name.split("/")[1:] == [_PICKLE]]
+    if len(names) != 1:
+        raise ValueError(f"it holds {len(names)} files {_PICKLE}")
+    if members[names[0]].file_size > _MAX_PICKLE_BYTES:
+        raise ValueError(f"its {_PICKLE} is larger than {_MAX_PICKLE_BYTES} bytes")
+    folder = names[0].removesuffix(_PICKLE)
+    if (
+        f"{folder}byteorder" in members
+        and archive.read(f"{folder}byteorder") != b"little"
+    ):
+        raise ValueError("its numbers are big-endian")
+    content = _Unpickler(io.BytesIO(archive.read(names[0]))).load()
+    storages: dict[_Storage, Array] = {}
+    arrays: dict[str, Array] = {}
+    left = 4 * total
+    for name, tensor in _state(content).items():
+        if tensor.storage not in storages:
+            raw = archive.read(f"{folder}data/{tensor.storage.key}")
+            storages[tensor.storage] = _numbers(raw, tensor.storage.dtype)
+        array = _array(str(name), tensor, storages[tensor.storage])
+        # Tensors may share numbers, but a file of them must stay about as large.
+        left -= array.nbytes
+        if left < 0:
+            raise ValueError("its tensors are larger than its numbers")
+        arrays[str(name)] = array
+    return arrays
+
+
+def _state(content: Any) -> dict[str, _Tensor]:
+    """The tensors of a state dict, wherever it is."""
+    if not isinstance(content, Mapping):
+        return {}
+    found = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, _Tensor)
+    }
+    for key in () if found else _WEIGHT_KEYS:
+        found = found or _state_inside(content.get(key))
+    return found
+
+
+def _state_inside(content: Any) -> dict[str, _Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(v, _Tensor)}
+
+
+def _numbers(raw: bytes, dtype: str) -> Array:
+    if dtype != "bfloat16":
+        return np.frombuffer(raw, dtype)
+    halves = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
+    return halves.view(np.float32)
+
+
+def _array(name: str, tensor: _Tensor, numbers: Array) -> Array:
+    size, stride = tensor.size, tensor.stride
+    for values in (size, stride, (tensor.offset,)):
+        if (
+            not isinstance(values, tuple)
+            or len(values) > _MAX_DIMENSIONS
+            or not all(type(value) is int and value >= 0 for value in values)
+        ):
+            raise ValueError(f"tensor {name} has no size, stride and offset")
+    if len(size) != len(stride):
+        raise ValueError(f"tensor {name} has {len(size)} sizes, {len(stride)} strides")
+    count = math.prod(size)
+    last = tensor.offset + sum(
+        (n - 1) * step for n, step in zip(size, stride, strict=True)
+    )
+    if count and (last >= numbers.size or count > numbers.size):
+        raise ValueError(
+            f"tensor {name} of shape {list(size)} does not fit its {numbers.size}"
+            " numbers"
+        )
+    if not count:
+        return np.zeros(size, numbers.dtype)
+    view = np.lib.stride_tricks.as_strided(
+        numbers[tensor.offset :],
+        size,
+        [step * numbers.itemsize for step in stride],
+        writeable=False,
+    )
+    return np.ascontiguousarray(view)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PyTorch's files: what `torch.save` writes, and pickles that want other things."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.torch_file import FakeTensor, write_archive, write_torch
+
+from ssdops.anchors import ssd300_coco, ssd300_torchvision
+from ssdops.models import build_from_weights, build_model
+from ssdops.models.weights import read_torch, torch_file
+from ssdops.models.weights.torchvision_names import with_caffe_names
+
+RNG = np.random.default_rng(0)
+VALUES = {
+    "a.weight": RNG.normal(size=(3, 2)).astype(np.float32),
+    "a.bias": np.float64(RNG.normal(size=3)),
+    "half": RNG.normal(size=(2, 1, 2)).astype(np.float16),
+    "brain": RNG.normal(size=5).astype(ml_dtypes.bfloat16),
+    "num_batches_tracked": np.array(7),
+    "empty": np.zeros((0, 4), np.float32),
+}
+
+
+def state(values: Any = VALUES) -> OrderedDict[str, Any]:
+    tensors = OrderedDict((name, FakeTensor(value)) for name, value in values.items())
+    # As torch.nn.Module.state_dict leaves it there.
+    tensors._metadata = OrderedDict(version=1)  # type: ignore[attr-defined]
+    return tensors
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+def test_every_tensor_is_read(key: str | None, tmp_path: Path) -> None:
+    content = state() if key is None else {"epoch": 3, key: state(), "args": [None]}
+    arrays = read_torch(write_torch(tmp_path / "net.pth", content))
+    assert list(arrays) == list(VALUES)
+    for name, value in VALUES.items():
+        expected = value.astype(np.float32) if name == "brain" else value
+        assert arrays[name].dtype == expected.dtype
+        np.testing.assert_array_equal(arrays[name], expected)
+
+
+def test_views_and_shared_numbers(tmp_path: Path) -> None:
+    numbers = np.arange(24, dtype=np.float32)
+    turned = FakeTensor(numbers, size=(4, 3), stride=(1, 4))
+    part = FakeTensor(numbers, size=(2, 2), stride=(6, 2))
+    part.offset = 5
+    turned.key = part.key = "all"
+    arrays = read_torch(
+        write_torch(tmp_path / "n.pt", {"turned": turned, "part": part})
+    )
+    np.testing.assert_array_equal(arrays["turned"], numbers[:12].reshape(3, 4).T)
+    np.testing.assert_array_equal(arrays["part"], [[5, 7], [11, 13]])
+
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    for content in (Evil(proof), {"a": FakeTensor(np.zeros(2)), "b": Evil(proof)}):
+        path = write_torch(tmp_path / "net.pth", content)
+        with pytest.raises(ValueError, match="which weights do not need"):
+            read_torch(path)
+    for line in (b"cos\nsystem\n(S'touch x'\ntR.", b"cbuiltins\neval\n(S'1'\ntR."):
+        path = write_archive(tmp_path / "net.pth", line, {})
+        with pytest.raises(
+            ValueError, match=r"it asks for (os\.system|builtins\.eval)"
+        ):
+            read_torch(path)
+    assert not proof.exists()
+
+
+def tensor(value: Any = (1.0, 2.0, 3.0), **changes: Any) -> dict[str, FakeTensor]:
+    made = FakeTensor(np.array(value, np.float32))
+    for name, change in changes.items():
+        setattr(made, name, change)
+    return {"t": made}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "has no tensors by name"),
+        ([FakeTensor(np.zeros(2))], "has no tensors by name"),
+        ({3: FakeTensor(np.zeros(2))}, "has no tensors by name"),
+        (tensor(offset=1), r"tensor t of shape \[3\] does not fit its 3 numbers"),
+        (tensor(offset=-1), "no size, stride and offset"),
+        (tensor(offset=None), "no size, stride and offset"),
+        (tensor(stride=(2,)), "does not fit"),
+        (tensor(stride=(-1,)), "no size, stride and offset"),
+        (tensor(stride=(1, 1)), "1 sizes, 2 strides"),
+        (tensor(size=(3.0,)), "no size, stride and offset"),
+        (tensor(size=(1,) * 99, stride=(1,) * 99), "no size, stride and offset"),
+        # Repeated by a stride of 0, a small file would fill the memory.
+        (tensor(size=(2**40,), stride=(0,)), "does not fit"),
+        (tensor(size=(2**40, 0, 2**40), stride=(1, 1, 1)), "not a readable"),
+    ],
+)
+def test_tensors_that_are_refused(content: Any, message: str, tmp_path: Path) -> None:
+    path = write_torch(tmp_path / "net.pth", content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_torch(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pth"
+    with pytest.raises(ValueError, match="does not exist"):
+        read_torch(path)
+    path.write_bytes(pickle.dumps(119547037146038801333356))
+    with pytest.raises(ValueError, match=r"PyTorch 1\.6 or later"):
+        read_torch(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other", "")
+    with pytest.raises(ValueError, match=r"holds 0 files data\.pkl"):
+        read_torch(path)
+    write_torch(path, state())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("net2/data.pkl", "")
+    with pytest.raises(ValueError, match=r"holds 2 files data\.pkl"):
+        read_torch(path)
+    write_archive(path, pickle.dumps({}), {}, "big")
+    with pytest.raises(ValueError, match=r"not a readable .* big-endian"):
+        read_torch(path)
+    write_archive(path, b"", {})
+    with pytest.raises(ValueError, match="not a readable"):
+        read_torch(path)
+    write_torch(path, state())
+    monkeypatch.setattr(torch_file, "_MAX_PICKLE_BYTES", 100)
+    with pytest.raises(ValueError, match=r"data\.pkl is larger than 100 bytes"):
+        read_torch(path)
+    monkeypatch.setattr(torch_file, "MAX_WEIGHTS_BYTES", 100)
+    with pytest.raises(ValueError, match="unpacks to"):
+        read_torch(path)
+
+
+def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
+    tensors = {}
+    for index in range(60):
+        tensors[f"t{index}"] = FakeTensor(np.zeros(20_000, np.float32))
+        tensors[f"t{index}"].key = "all"
+    with pytest.raises(ValueError, match="larger than its numbers"):
+        read_torch(write_torch(tmp_path / "net.pth", tensors))
+
+
+@given(st.data())
+def test_damaged_files_raise_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, data: Any
+) -> None:
+    path = write_torch(tmp_path_factory.getbasetemp() / "net.pth", state())
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    size = data.draw(st.sampled_from([len(content), len(content) // 2]))
+    path.write_bytes(content[:size])
+    try:
+        read_torch(path)
+    except ValueError as error:
+        if not str(error).startswith(str(path)):
+            raise
+
+
+def torchvision_arrays() -> dict[str, Any]:
+    """Random weights by the names of torchvision, from the shapes of our network."""
+    from ssdops.models.weights.torchvision_names import _BLOBS
+
+    model = build_model("ssd300_vgg16", num_classes=91)
+    arrays = {}
+    for name, blob in _BLOBS.items():
+        layer, index = blob.split("|")
+        weight = model.network.get_layer(layer).weights[int(index)]
+        shape = weight.shape
+        if len(shape) == 4:
+            shape = (shape[3], shape[2], shape[0], shape[1])
+        arrays[name] = RNG.normal(size=shape).astype(np.float32)
+    return arrays
+
+
+def test_the_model_of_torchvision(tmp_path: Path) -> None:
+    arrays = torchvision_arrays()
+    assert len(arrays) == 71
+    path = write_torch(tmp_path / "ssd300_vgg16_coco.pth", state(arrays))
+    model, report = build_from_weights("ssd300_vgg16", path)
+    assert (len(report.loaded), report.skipped, report.missing) == (71, {}, {})
+    assert model.spec.num_classes == 91
+    assert model.spec.anchors == ssd300_torchvision()
+    kernel = model.network.get_layer("conv1_1").kernel.numpy()
+    expected = arrays["backbone.features.0.weight"].transpose(2, 3, 1, 0)[:, :, ::-1]
+    np.testing.assert_array_equal(kernel, expected)
+    fc7 = model.network.get_layer("fc7").kernel.numpy()
+    expected = arrays["backbone.extra.0.7.3.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(fc7, expected)
+    bias = model.network.get_layer("conv9_2_mbox_loc").bias.numpy()
+    expected = arrays["head.regression_head.module_list.5.bias"].reshape(4, 4)
+    np.testing.assert_array_equal(bias.reshape(4, 4), expected[:, [1, 0, 3, 2]])
+    del arrays["backbone.extra.4.2.bias"]
+    path = write_torch(tmp_path / "other.pth", state({**arrays, "x": np.zeros(1)}))
+    with pytest.raises(ValueError, match=r"1 missing \(conv9_2\|1.*1 unknown \(x\|0"):
+        build_from_weights("ssd300_vgg16", path)
+    with pytest.raises(ValueError, match="has 7 feature maps, got a grid of 6"):
+        build_from_weights("ssd512_vgg16", path)
+
+
+def test_names_that_are_not_known_stay() -> None:
+    renamed = with_caffe_names({"backbone.features.0.weight": np.zeros(3), "y": 1})
+    assert list(renamed) == ["conv1_1|0", "y|0"]
+
+
+def test_the_anchors_of_torchvision() -> None:
+    ours, coco = ssd300_torchvision().boxes(), ssd300_coco().boxes()
+    np.testing.assert_array_equal(ours[:-2], coco[:-2])
+    golden = [[0.19241, 0, 0.80759, 1], [0, 0.19241, 1, 0.80759]]
+    np.testing.assert_allclose(ours[-2:], golden, atol=1e-5)
