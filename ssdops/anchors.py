@@ -558,6 +558,28 @@ def ssd300_mobilenet_v1_coco() -> AnchorGrid:
     )
 
 
+def mobilenet_ssd_voc() -> AnchorGrid:
+    """Returns the grid of the Caffe MobileNet-SSD trained on Pascal VOC, 1917 anchors.
+
+    Cells are as far apart as the size of the feature map says, which does not divide
+    that of the image.
+    """
+    sides = (60, 105, 150, 195, 240, 285, 300)
+    return AnchorGrid(
+        image_size=(300, 300),
+        levels=tuple(
+            AnchorLevel(
+                feature_size=(cells, cells),
+                min_sizes=(sides[index],),
+                # The first level has neither a second square nor the ratio 3.
+                max_sizes=(sides[index + 1],) if index else (),
+                aspect_ratios=(2, 3) if index else (2,),
+            )
+            for index, cells in enumerate((19, 10, 5, 3, 2, 1))
+        ),
+    )
+
+
 def ssd_small(image_size: tuple[int, int] = (128, 128)) -> AnchorGrid:
     """Returns the grid of the small from-scratch detector.
 
@@ -597,6 +619,7 @@ _GRIDS: dict[str, Callable[[], AnchorGrid]] = {
     "ssd512_voc": ssd512_voc,
     "ssd512_coco": ssd512_coco,
     "ssd300_mobilenet_v1_coco": ssd300_mobilenet_v1_coco,
+    "mobilenet_ssd_voc": mobilenet_ssd_voc,
     "ssd_small": ssd_small,
 }
 

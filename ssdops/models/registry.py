@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from ssdops.anchors import anchor_grid
-from ssdops.models.backbones import mobilenet_v1, small, vgg16
+from ssdops.models.backbones import mobilenet_ssd, mobilenet_v1, small, vgg16
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 from ssdops.models.weights import caffe, object_detection_api
@@ -57,17 +57,19 @@ class ModelEntry:
     weights: WeightFormat | None = None
 
 
-_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
+_VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
+_CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
 _OBJECT_DETECTION_API = WeightFormat(
     object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
 )
 
 _MODELS: dict[str, ModelEntry] = {
-    "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _CAFFE),
-    "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _CAFFE),
+    "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _VGG16),
+    "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _VGG16),
     "ssd300_mobilenet_v1": ModelEntry(
         mobilenet_v1.spec, mobilenet_v1.network, _OBJECT_DETECTION_API
     ),
+    "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
     "ssd_small": ModelEntry(small.spec, small.network),
 }
 
@@ -157,10 +159,10 @@ def build_from_weights(
 
     Args:
         name: One of `available_models()` that has a format of published weights.
-        path: For the VGG-16 models a `.caffemodel`, or an `.npz` file of arrays
-            `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of torchvision's
-            model of that name; for "ssd300_mobilenet_v1" a `.tflite` file, or an
-            `.npz` file of its weights by tensor name.
+        path: For the VGG-16 models and "mobilenet_ssd" a `.caffemodel`, or an `.npz`
+            file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
+            torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
+            file, or an `.npz` file of its weights by tensor name.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

@@ -184,5 +184,5 @@ def test_a_backbone_leaves_the_rest_at_random(tmp_path: Path) -> None:
     assert (model.network.get_layer("conv2_2").kernel.numpy() == 0.5).all()
     assert model.network.get_layer("conv3_1").kernel.numpy().std() > 0
     nothing = write(tmp_path, caffemodel({"conv1_1": [], "fc8": [np.zeros(3)]}))
-    with pytest.raises(ValueError, match="not those of a VGG-16"):
+    with pytest.raises(ValueError, match="not those of an SSD or a backbone"):
         build_from_weights("ssd300_vgg16", nothing, names, strict=False)

@@ -48,6 +48,7 @@ def test_every_model_is_in_the_table() -> None:
         "ssd300_vgg16",
         "ssd512_vgg16",
         "ssd300_mobilenet_v1",
+        "mobilenet_ssd",
         "ssd_small",
     )
 

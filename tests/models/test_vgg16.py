@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.caffe_parity import assert_close, assert_same_detections, weight_generator
 from support.data import data_path
 
 from ssdops import batched_nms, decode_boxes
@@ -41,35 +41,24 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def generator() -> Any:
-    """The program that made the weights of the reference."""
-    folder = data_path("parity/random_weights")
-    path = folder / "gen_random_weights.py"
-    spec = importlib.util.spec_from_file_location("gen_random_weights", path)
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    return generator
-
-
-@pytest.fixture(scope="module")
 def prototxt() -> str:
     return str(data_path("parity/random_weights") / "vgg_ssd300_deploy.prototxt")
 
 
 @pytest.fixture(scope="module")
-def blobs(generator: Any, prototxt: str) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = generator.weights(prototxt, first_scale=1 / 60)
+def blobs(prototxt: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = weight_generator().weights(
+        prototxt, first_scale=1 / 60
+    )
     return found
 
 
 def test_a_caffemodel_of_another_program_is_read(
-    generator: Any, prototxt: str, blobs: dict[str, list[Any]], tmp_path: Path
+    prototxt: str, blobs: dict[str, list[Any]], tmp_path: Path
 ) -> None:
     """The file that OpenCV got the weights of the reference from."""
     path = tmp_path / "VGG_VOC0712_SSD_300x300.caffemodel"
-    generator.write_caffemodel(prototxt, blobs, str(path))
+    weight_generator().write_caffemodel(prototxt, blobs, str(path))
     arrays = read_weights(path)
     assert len(arrays) == 71
     for name, values in blobs.items():
@@ -105,12 +94,6 @@ def outputs(model: SSD) -> dict[str, dict[str, Any]]:
             **{name: value.numpy() for name, value in ours.items()},
         }
     return found
-
-
-def assert_close(found: Any, expected: Any, relative: float = 1e-3) -> None:
-    """Compares with a tolerance relative to the largest magnitude."""
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= relative * np.abs(expected).max()
 
 
 def test_weights_are_those_of_the_reference(
@@ -154,25 +137,6 @@ def test_priors(model: SSD, outputs: dict[str, dict[str, Any]]) -> None:
     np.testing.assert_allclose(
         variances, np.tile(model.spec.variances, (8732, 1)), rtol=1e-6
     )
-
-
-def assert_same_detections(found: Any, expected: Any) -> None:
-    """Compares with rows [0, class, score, xmin, ymin, xmax, ymax], unused ones 0.
-
-    Rows whose scores differ by rounding alone may change places.
-    """
-    used = expected[:, 2] > 0
-    count = int(used.sum())
-    assert int(found.num_detections[0]) == count
-    assert used[:count].all()
-    np.testing.assert_allclose(found.scores[0], expected[:, 2], rtol=0, atol=1e-5)
-    ours = np.column_stack(
-        [found.classes[0], found.scores[0], yxyx_to_xyxy(found.boxes[0].numpy())]
-    )[:count]
-    differences = np.abs(ours[:, None] - expected[None, :count, 1:]).max(axis=-1)
-    partners = differences.argmin(axis=1)
-    assert sorted(partners) == list(range(count))
-    assert differences[np.arange(count), partners].max() < 1e-4
 
 
 @pytest.mark.parametrize("photo", PHOTOS)

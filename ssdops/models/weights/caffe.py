@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from ssdops.anchors import ssd300_torchvision
 from ssdops.models.layers import L2Normalization
@@ -30,10 +32,22 @@ __all__ = [
 ]
 
 
+# Of VGG-16 and of MobileNet.
+_FIRST_LAYERS: Final = ("conv1_1|0", "conv0|0")
+_BATCH_NORM_EPSILON: Final = 1e-5
+
+
 def _expected(layer: Any) -> list[tuple[Any, Shape, str]]:
     """Returns variable, Caffe shape and layout of every blob of a layer."""
     if isinstance(layer, L2Normalization):
         return [(layer.scale, tuple(layer.scale.shape), "channels")]
+    # A depthwise convolution of Keras is a convolution, too.
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        height, width, inputs, _ = layer.kernel.shape
+        return [
+            (layer.kernel, (inputs, 1, height, width), "channels, 1, height, width"),
+            (layer.bias, (inputs,), "channels"),
+        ]
     if isinstance(layer, keras.layers.Conv2D):
         height, width, inputs, outputs = layer.kernel.shape
         return [
@@ -45,21 +59,94 @@ def _expected(layer: Any) -> list[tuple[Any, Shape, str]]:
     )
 
 
+def _caffe_name(layer: Any) -> str:
+    """Returns what Caffe calls a layer; Keras allows no slash."""
+    return re.sub(r"_dw$", "/dw", layer.name)
+
+
+def _to_keras(value: Array, layer: Any) -> Array:
+    """Returns a blob in the layout of a layer of Keras."""
+    if value.ndim != 4:
+        return value
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return value.transpose(2, 3, 0, 1)
+    return value.transpose(2, 3, 1, 0)
+
+
+def fold_batch_normalization(
+    blobs: Mapping[str, Sequence[Any]],
+) -> dict[str, Sequence[Any]]:
+    """Puts batch normalisation into the convolutions before it.
+
+    A network as it was trained has for a convolution `<layer>` the layers `<layer>/bn`,
+    with sums of mean and variance and what to divide them by, and `<layer>/scale`, with
+    factor and bias. Where those are, the convolution becomes the whole of the three.
+
+    Args:
+        blobs: Per layer its blobs.
+
+    Returns:
+        The same without the layers that were put into others.
+
+    Raises:
+        ValueError: If shapes do not fit; the message names the layer.
+    """
+    folded = dict(blobs)
+    for name in blobs:
+        norm, scale = f"{name}/bn", f"{name}/scale"
+        if norm not in blobs or scale not in blobs:
+            continue
+        del folded[norm], folded[scale]
+        try:
+            folded[name] = _folded(blobs[name], blobs[norm], blobs[scale])
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"layers {norm} and {scale} cannot be put into {name}: {error}"
+            ) from None
+    return folded
+
+
+def _folded(
+    convolution: Sequence[Any], norm: Sequence[Any], scale: Sequence[Any]
+) -> list[Array]:
+    kernel = np.asarray(convolution[0], np.float64)
+    channels = kernel.shape[0]
+    bias = _row(convolution[1], channels) if len(convolution) > 1 else 0.0
+    count = float(_row(norm[2], 1)[0])
+    unit = 1.0 / count if count else 0.0
+    mean, variance = (_row(norm[index], channels) * unit for index in (0, 1))
+    factor = _row(scale[0], channels) / np.sqrt(variance + _BATCH_NORM_EPSILON)
+    shape = (channels, *[1] * (kernel.ndim - 1))
+    return [
+        (kernel * factor.reshape(shape)).astype(np.float32),
+        ((bias - mean) * factor + _row(scale[1], channels)).astype(np.float32),
+    ]
+
+
+def _row(value: Any, size: int) -> npt.NDArray[np.float64]:
+    """Returns a blob of as many numbers as a vector."""
+    row: npt.NDArray[np.float64] = np.asarray(value, np.float64).reshape(-1)
+    if row.size != size:
+        raise ValueError(f"{size} numbers are expected, got {row.size}")
+    return row
+
+
 def load_caffe_blobs(
     model: SSD, blobs: Mapping[str, Sequence[Any]], strict: bool = True
 ) -> LoadReport:
     """Puts Caffe blobs into a model whose layers carry the same names.
 
     Nothing is changed unless everything fits. The channel order of the first layer is
-    kept: official weights expect BGR, which the preprocessing of the VGG models gives.
+    kept: official weights expect BGR, which the preprocessing of these models gives.
     The outputs of localization heads are reordered from Caffe's (x, y, w, h) to
     (y, x, h, w).
 
     Args:
-        model: A VGG-16 detector.
+        model: A detector whose layers are called as in Caffe.
         blobs: Per layer its blobs: a convolution has weights [out, in, h, w] and bias
             [out] (dimensions of size 1 around it are ignored), a normalisation has
-            scales [channels].
+            scales [channels]. Batch normalisation is put into the convolutions before,
+            see `fold_batch_normalization`.
         strict: Whether layers on one side only are an error. Otherwise the model keeps
             its values there, and the report tells.
 
@@ -74,7 +161,10 @@ def load_caffe_blobs(
     loaded: dict[str, Shape] = {}
     missing: dict[str, Shape] = {}
     pairs: list[tuple[Any, Array]] = []
-    known = {layer.name: layer for layer in model.network.layers if layer.weights}
+    known = {
+        _caffe_name(layer): layer for layer in model.network.layers if layer.weights
+    }
+    blobs = fold_batch_normalization(blobs)
     for name, layer in known.items():
         expected = _expected(layer)
         present = blobs.get(name, ())
@@ -94,9 +184,7 @@ def load_caffe_blobs(
             loaded[tensor] = shape
             if name.endswith("_mbox_loc"):
                 value = _y_first(value)
-            pairs.append(
-                (variable, value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)
-            )
+            pairs.append((variable, _to_keras(value, layer)))
     skipped = {
         f"{name}|{index}": tuple(np.shape(value))
         for name, values in blobs.items()
@@ -160,7 +248,7 @@ def load_caffe_arrays(
     """Puts arrays called `<layer>|<blob>` into a model, as `load_caffe_blobs` does.
 
     Args:
-        model: A VGG-16 detector.
+        model: A detector whose layers are called as in Caffe.
         arrays: As `read_caffemodel` gives them.
         strict: As for `load_caffe_blobs`.
 
@@ -190,14 +278,14 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     that was trained to classify, imply nothing.
 
     Raises:
-        ValueError: If there is neither a pair of heads whose sizes fit nor a layer
-            `conv1_1`.
+        ValueError: If there is neither a pair of heads whose sizes fit nor the first
+            layer of a backbone.
     """
     if is_torchvision(arrays):
         options = inferred_options(with_caffe_names(arrays))
         return {**options, "anchors": ssd300_torchvision()}
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
-    if not heads and "conv1_1|0" in arrays:
+    if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):
         return {}
     for name in heads:
         value = arrays[name]
@@ -209,6 +297,6 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             return {"num_classes": classes}
     raise ValueError(
         "the weights have no fitting pair of arrays <layer>_mbox_loc|0 and "
-        "<layer>_mbox_conf|0 and no conv1_1|0, so they are not those of a VGG-16 with "
-        "Caffe names"
+        f"<layer>_mbox_conf|0 and no {' or '.join(_FIRST_LAYERS)}, so they are not "
+        "those of an SSD or a backbone with Caffe names"
     )
