@@ -88,6 +88,11 @@ def test_fields_of_no_interest_are_passed_over(tmp_path: Path) -> None:
             field(100, field(7, field(7, field(1, varint(2**62) * 4)))),
             "and 0 numbers",
         ),
+        # No numbers, and one dimension that fits no index.
+        (
+            field(100, field(7, field(7, field(1, varint(2**63) + varint(0))))),
+            "not a readable .caffemodel",
+        ),
         (
             field(100, field(7, field(7, field(1, varint(0) * 99)))),
             "more than 32 dimensions",

@@ -6,13 +6,12 @@ from __future__ import annotations
 from ssdops.models.weights.arrays import LoadReport, read_npz
 from ssdops.models.weights.caffe import load_caffe_arrays, load_caffe_blobs
 from ssdops.models.weights.caffemodel import read_caffemodel
-from ssdops.models.weights.files import WEIGHT_SUFFIXES, read_weights
+from ssdops.models.weights.files import read_weights
 from ssdops.models.weights.object_detection_api import load_tflite_arrays
 from ssdops.models.weights.tflite import read_tflite
 from ssdops.models.weights.torch_file import read_torch
 
 __all__ = [
-    "WEIGHT_SUFFIXES",
     "LoadReport",
     "load_caffe_arrays",
     "load_caffe_blobs",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of weight import: reading `.npz` files safely, and the report."""
+"""Shared parts of weight import: reading files safely, and the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LoadReport", "assign_all", "checked_tensor", "read_npz"]
+__all__ = ["LoadReport", "assign_all", "checked_tensor", "read_file", "read_npz"]
 
 MAX_WEIGHTS_BYTES = 4 * 2**30
 
@@ -116,6 +116,27 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
         f"{path} is not a readable .npz file of arrays: "
         f"{' '.join(str(reason).split())[:200]}"
     ) from None
+
+
+def read_file(path: Path) -> memoryview:
+    """Returns the bytes of a file of weights.
+
+    Raises:
+        ValueError: If the file is absent, larger than 4 GiB or cannot be read; one
+            sentence that names it.
+    """
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    size = path.stat().st_size
+    if size > MAX_WEIGHTS_BYTES:
+        raise ValueError(
+            f"{path} has {size} bytes, more than the {MAX_WEIGHTS_BYTES} bytes that "
+            "weights may have"
+        )
+    try:
+        return memoryview(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def checked_tensor(name: str, value: Any, shape: Shape, layout: str) -> Array:

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array
+from ssdops.models.weights.arrays import Array, read_file
 from ssdops.models.weights.wire_format import BYTES, FIXED32, FIXED64, WireReader
 
 __all__ = ["read_caffemodel"]
@@ -48,24 +48,15 @@ def read_caffemodel(path: str | os.PathLike[str]) -> dict[str, Array]:
         `caffe.proto` of the official code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"weights file {path} does not exist")
-    size = path.stat().st_size
-    if size > MAX_WEIGHTS_BYTES:
-        raise ValueError(
-            f"{path} has {size} bytes, more than the {MAX_WEIGHTS_BYTES} bytes that"
-            " weights may have"
-        )
+    data = read_file(path)
     arrays: dict[str, Array] = {}
     try:
-        for layer, blobs in _layers(memoryview(path.read_bytes())):
+        for layer, blobs in _layers(data):
             for index, blob in enumerate(blobs):
                 if f"{layer}|{index}" in arrays:
                     raise ValueError(f"there are two layers {layer!r}")
                 arrays[f"{layer}|{index}"] = blob
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError(f"{path} is not a readable .caffemodel: {error}") from None
     if not arrays:
         raise ValueError(f"{path} is not a .caffemodel with weights: it has no blob")

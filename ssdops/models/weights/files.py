@@ -13,7 +13,7 @@ from ssdops.models.weights.caffemodel import read_caffemodel
 from ssdops.models.weights.tflite import read_tflite
 from ssdops.models.weights.torch_file import read_torch
 
-__all__ = ["WEIGHT_SUFFIXES", "read_weights"]
+__all__ = ["read_weights"]
 
 _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".npz": read_npz,
@@ -22,14 +22,13 @@ _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".pth": read_torch,
     ".pt": read_torch,
 }
-WEIGHT_SUFFIXES: Final = tuple(_READERS)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """The arrays of a file of weights, by the names that its format has.
 
     Args:
-        path: file whose name ends in one of `WEIGHT_SUFFIXES`.
+        path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pth` or `.pt`.
 
     Raises:
         ValueError: for another suffix, and as the reader of the format.

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array
+from ssdops.models.weights.arrays import Array, read_file
 from ssdops.models.weights.flat_buffers import Table, root_table
 
 __all__ = ["read_tflite"]
@@ -50,21 +50,12 @@ def read_tflite(path: str | os.PathLike[str]) -> dict[str, Array]:
         `tensorflow/compiler/mlir/lite/schema/schema.fbs`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"weights file {path} does not exist")
-    size = path.stat().st_size
-    if size > MAX_WEIGHTS_BYTES:
-        raise ValueError(
-            f"{path} has {size} bytes, more than the {MAX_WEIGHTS_BYTES} bytes that"
-            " weights may have"
-        )
+    data = read_file(path)
     try:
         # What is not finite is refused where it is put into a model.
         with np.errstate(over="ignore", invalid="ignore"):
-            arrays = _weights(memoryview(path.read_bytes()))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+            arrays = _weights(data)
+    except (OverflowError, ValueError) as error:
         raise ValueError(f"{path} is not a readable .tflite file: {error}") from None
     if not arrays:
         raise ValueError(f"{path} is a .tflite file without weights")

@@ -42,9 +42,7 @@ class WireReader:
         """
         position = 0
         while position < len(message):
-            self._fields_left -= 1
-            if self._fields_left < 0:
-                raise ValueError(f"it has more than {_MAX_FIELDS} fields")
+            self._count()
             tag, position = self._varint(message, position)
             number, wire_type = tag >> 3, tag & 7
             if number == 0:
@@ -71,11 +69,14 @@ class WireReader:
         """The numbers of a packed repeated field."""
         position = 0
         while position < len(packed):
-            self._fields_left -= 1
-            if self._fields_left < 0:
-                raise ValueError(f"it has more than {_MAX_FIELDS} fields")
+            self._count()
             value, position = self._varint(packed, position)
             yield value
+
+    def _count(self) -> None:
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise ValueError(f"it has more than {_MAX_FIELDS} fields")
 
     def _varint(self, message: memoryview, position: int) -> tuple[int, int]:
         """A number, and the position behind it."""
