@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.caffe_parity import assert_close, assert_same_detections, weight_generator
+from support.caffe_parity import (
+    assert_close,
+    assert_same_detections,
+    assert_same_layer,
+    assert_same_outputs,
+    assert_same_priors,
+    run_beside_reference,
+    weight_generator,
+)
 from support.data import data_path
 
 from ssdops import batched_nms, decode_boxes
-from ssdops.boxes import yxyx_to_xyxy
 from ssdops.models import SSD, build_model
 from ssdops.models.weights import load_caffe_blobs, read_weights
 from ssdops.models.weights.caffe import inferred_options
@@ -79,21 +85,7 @@ def model(blobs: dict[str, list[Any]]) -> SSD:
 
 @pytest.fixture(scope="module")
 def outputs(model: SSD) -> dict[str, dict[str, Any]]:
-    """Per photo the reference arrays, and what the network gives, as arrays."""
-    stages = {layer: model.network.get_layer(layer).output for layer in STAGES.values()}
-    network = keras.Model(model.network.input, {**model.network.output, **stages})
-    found: dict[str, dict[str, Any]] = {}
-    for photo in PHOTOS:
-        with np.load(data_path(f"parity/random_weights/vgg_ssd300_{photo}.npz")) as npz:
-            reference = dict(npz)
-        images = reference["image_bgr_300"][None, ..., ::-1]
-        ours = network(model.spec.preprocessing(images), training=False)
-        found[photo] = {
-            "reference": reference,
-            "images": images,
-            **{name: value.numpy() for name, value in ours.items()},
-        }
-    return found
+    return run_beside_reference(model, "vgg_ssd300", PHOTOS, STAGES)
 
 
 def test_weights_are_those_of_the_reference(
@@ -109,34 +101,18 @@ def test_weights_are_those_of_the_reference(
 
 @pytest.mark.parametrize("photo", PHOTOS)
 def test_offsets_and_logits(photo: str, outputs: dict[str, dict[str, Any]]) -> None:
-    """Measured: 4e-6 of the largest value. The reference orders offsets x first."""
-    ours, reference = outputs[photo], outputs[photo]["reference"]
-    x_first = ours["offsets"][..., [1, 0, 3, 2]]
-    assert_close(x_first, reference["mbox_loc"].reshape(1, -1, 4), 1e-4)
-    assert_close(ours["logits"], reference["mbox_conf"].reshape(1, -1, 21), 1e-4)
+    """Measured: 4e-6 of the largest value."""
+    assert_same_outputs(outputs[photo])
 
 
 @pytest.mark.parametrize("blob", STAGES)
 def test_layers_in_between(blob: str, outputs: dict[str, dict[str, Any]]) -> None:
-    for photo in PHOTOS:
-        reference = outputs[photo]["reference"]
-        features = outputs[photo][STAGES[blob]][0]
-        statistics = np.array([np.abs(features).mean(), features.std()])
-        assert_close(statistics, reference[f"{blob}__absmean"], 1e-4)
-    channels = outputs["000001"][STAGES[blob]][0, :, :, ::16].transpose(2, 0, 1)
-    expected = outputs["000001"]["reference"][f"{blob}__ch_stride16"]
-    assert_close(channels, expected, 1e-4)
+    assert_same_layer(outputs, blob, STAGES[blob])
 
 
 def test_priors(model: SSD, outputs: dict[str, dict[str, Any]]) -> None:
-    boxes, variances = outputs["000001"]["reference"]["mbox_priorbox"][0].reshape(
-        2, -1, 4
-    )
-    ours = yxyx_to_xyxy(model.anchors.numpy())
-    np.testing.assert_allclose(ours, boxes, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(
-        variances, np.tile(model.spec.variances, (8732, 1)), rtol=1e-6
-    )
+    assert model.anchors.shape == (8732, 4)
+    assert_same_priors(model, outputs["000001"]["reference"])
 
 
 @pytest.mark.parametrize("photo", PHOTOS)

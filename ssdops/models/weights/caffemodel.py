@@ -56,7 +56,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> dict[str, Array]:
                 if f"{layer}|{index}" in arrays:
                     raise ValueError(f"there are two layers {layer!r}")
                 arrays[f"{layer}|{index}"] = blob
-    except (OverflowError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a readable .caffemodel: {error}") from None
     if not arrays:
         raise ValueError(f"{path} is not a .caffemodel with weights: it has no blob")

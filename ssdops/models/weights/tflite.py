@@ -55,7 +55,7 @@ def read_tflite(path: str | os.PathLike[str]) -> dict[str, Array]:
         # What is not finite is refused where it is put into a model.
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = _weights(data)
-    except (OverflowError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a readable .tflite file: {error}") from None
     if not arrays:
         raise ValueError(f"{path} is a .tflite file without weights")
