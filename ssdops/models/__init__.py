@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ssdops.models.post_processing import PostProcessing
+from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.registry import (
     available_models,
     build_from_spec,
@@ -11,12 +13,13 @@ from ssdops.models.registry import (
     model_spec,
 )
 from ssdops.models.saving import load_model
-from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 
 __all__ = [
     "SSD",
     "ModelSpec",
+    "PostProcessing",
     "Preprocessing",
     "available_models",
     "build_from_spec",

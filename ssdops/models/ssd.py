@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,16 @@ class SSD:
         self,
         images: Any,
         *,
-        score_threshold: float = 0.01,
-        iou_threshold: float = 0.45,
-        pre_nms_top_k: int = 400,
-        max_detections: int = 200,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        pre_nms_top_k: int | None = None,
+        max_detections: int | None = None,
     ) -> Any:
         """Finds objects.
 
         One graph serves all calls; it is traced again only for new thresholds, limits
         or dtypes, not for every batch size. It keeps the implementation of the ops
-        that it was traced with.
+        that it was traced with. What is None is as `spec.post_processing` says.
 
         Args:
             images: RGB images [B, h, w, 3] with values in [0, 255], uint8 or floating,
@@ -127,12 +128,13 @@ class SSD:
 
         Returns:
             `ssdops.ops.Detections`: boxes [B, D, 4] relative (ymin, xmin, ymax, xmax),
-            unclipped; scores [B, D], sorted downwards; classes int32 [B, D];
-            num_detections int32 [B]. Unused rows are zero.
+            unclipped unless the spec clips them; scores [B, D], sorted downwards;
+            classes int32 [B, D]; num_detections int32 [B]. Unused rows are zero.
 
         Raises:
             ValueError: If the images do not have the shape the network takes, or
-                there are none (TensorFlow's convolutions fail on empty batches).
+                there are none (TensorFlow's convolutions fail on empty batches), or a
+                threshold or limit is outside its range.
         """
         images = tf.convert_to_tensor(images)
         expected = (*self.spec.image_size, 3)
@@ -142,12 +144,14 @@ class SSD:
                 f"images must have shape [B, {', '.join(map(str, expected))}] with at "
                 f"least one image, got {shape}"
             )
-        options = {
-            "score_threshold": float(score_threshold),
-            "iou_threshold": float(iou_threshold),
-            "pre_nms_top_k": int(pre_nms_top_k),
-            "max_detections": int(max_detections),
+        given: dict[str, Any] = {
+            "score_threshold": score_threshold,
+            "iou_threshold": iou_threshold,
+            "pre_nms_top_k": pre_nms_top_k,
+            "max_detections": max_detections,
         }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        options = replace(self.spec.post_processing, **chosen).to_dict()
         key = (images.dtype, *options.values())
         if key not in self._graphs:
             self._graphs[key] = self._detection_graph(images.dtype, **options)

@@ -18,7 +18,9 @@ import keras
 from ssdops.anchors import AnchorGrid, mobilenet_ssd_voc
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv
-from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.post_processing import PostProcessing
+from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.spec import ModelSpec
 
 __all__ = ["network", "spec"]
 
@@ -50,6 +52,10 @@ def spec(num_classes: int = 21, anchors: AnchorGrid | None = None) -> ModelSpec:
             channel_order="bgr",
             mean=(127.5, 127.5, 127.5),
             scale=0.007843,
+        ),
+        # Of its layer DetectionOutput as deployed.
+        post_processing=PostProcessing(
+            score_threshold=0.25, pre_nms_top_k=100, max_detections=100
         ),
     )
 

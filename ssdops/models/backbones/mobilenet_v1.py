@@ -19,7 +19,9 @@ import keras
 from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv
-from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.plain_values import number_in
+from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.spec import ModelSpec
 
 __all__ = ["channels", "network", "spec"]
 
@@ -58,10 +60,7 @@ def spec(
     Raises:
         ValueError: For a depth multiplier outside [0.125, 4].
     """
-    if not 0.125 <= depth_multiplier <= 4:
-        raise ValueError(
-            f"depth_multiplier must lie in [0.125, 4], got {depth_multiplier:g}"
-        )
+    depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
     anchors = anchors or ssd300_mobilenet_v1_coco()
     return ModelSpec(
         name="ssd300_mobilenet_v1",
@@ -71,7 +70,7 @@ def spec(
             image_size=anchors.image_size, mean=(128.0, 128.0, 128.0), scale=1 / 128
         ),
         score_activation="sigmoid",
-        options={"depth_multiplier": float(depth_multiplier)},
+        options={"depth_multiplier": depth_multiplier},
     )
 
 

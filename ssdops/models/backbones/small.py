@@ -8,7 +8,9 @@ import keras
 from ssdops.anchors import AnchorGrid, ssd_small
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv_bn_relu
-from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.plain_values import number_in
+from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.spec import ModelSpec
 
 __all__ = ["network", "spec"]
 
@@ -31,8 +33,7 @@ def spec(
     Raises:
         ValueError: For a width outside [0.125, 8] or a size that does not fit.
     """
-    if not 0.125 <= width <= 8:
-        raise ValueError(f"width must lie in [0.125, 8], got {width:g}")
+    width = number_in("width", width, 0.125, 8.0)
     if anchors is None:
         anchors = ssd_small(image_size or (128, 128))
     elif image_size is not None and tuple(image_size) != anchors.image_size:
@@ -49,7 +50,7 @@ def spec(
             mean=(127.5, 127.5, 127.5),
             scale=1 / 127.5,
         ),
-        options={"width": float(width)},
+        options={"width": width},
     )
 
 
@@ -59,7 +60,7 @@ def network(model: ModelSpec) -> keras.Model:
     A stem of stride 4, then two 3x3 convolutions per level, the first with stride 2;
     all with batch normalisation. Channels double up to stride 16 and stay there.
     """
-    width = model.options.get("width", 1.0)
+    width = float(model.options.get("width", 1.0))
 
     def channels(count: int) -> int:
         return max(8, 8 * round(count * width / 8))

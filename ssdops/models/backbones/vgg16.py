@@ -10,7 +10,8 @@ import keras
 from ssdops.anchors import AnchorGrid, ssd300_voc, ssd512_voc
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import L2Normalization, conv
-from ssdops.models.spec import ModelSpec, Preprocessing
+from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.spec import ModelSpec
 
 __all__ = ["network", "ssd300_spec", "ssd512_spec"]
 
