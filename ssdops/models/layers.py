@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-__all__ = ["L2Normalization", "conv", "conv_bn_relu"]
+__all__ = ["L2Normalization", "conv", "conv_bn", "depthwise_conv"]
 
 
 @keras.saving.register_keras_serializable(package="ssdops")
@@ -97,10 +98,7 @@ def conv(
         activation: Name of a Keras activation, or None for a linear output.
         use_bias: Whether there is a bias.
     """
-    if isinstance(padding, int):
-        if padding:
-            features = keras.layers.ZeroPadding2D(padding, name=f"{name}_pad")(features)
-        padding = "valid"
+    features, padding = _padded(features, name, padding)
     return keras.layers.Conv2D(
         filters,
         kernel,
@@ -115,36 +113,89 @@ def conv(
     )(features)
 
 
-def conv_bn_relu(
+def depthwise_conv(
     features: Any,
-    filters: int,
     name: str,
     *,
     kernel: int = 3,
     strides: int = 1,
+    padding: int | str = "same",
+    dilation: int = 1,
+    activation: str | None = "relu",
+    use_bias: bool = True,
 ) -> Any:
-    """Returns convolution without bias, batch normalisation and ReLU.
+    """Returns a convolution of each channel by itself; arguments as for `conv`.
+
+    Weights are uniform in +-sqrt(3 / kernel^2): a filter sees the cells of one channel,
+    where Keras would count all channels.
+    """
+    limit = math.sqrt(3 / kernel**2)
+    features, padding = _padded(features, name, padding)
+    return keras.layers.DepthwiseConv2D(
+        kernel,
+        strides=strides,
+        padding=padding,
+        dilation_rate=dilation,
+        activation=activation,
+        use_bias=use_bias,
+        depthwise_initializer=keras.initializers.RandomUniform(-limit, limit),
+        name=name,
+    )(features)
+
+
+def conv_bn(
+    features: Any,
+    filters: int | None,
+    name: str,
+    *,
+    kernel: int = 3,
+    strides: int = 1,
+    padding: int | str = "same",
+    dilation: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-3,
+    momentum: float = 0.95,
+) -> Any:
+    """Returns convolution without bias, batch normalisation and activation.
 
     The moving averages follow the batches quickly (momentum 0.95): a detector trained
     for a few hundred steps only must already be usable for inference.
 
     Args:
         features: Symbolic tensor [B, h, w, c].
-        filters: Number of output channels.
-        name: Name of the convolution; the others append `_bn` and `_relu`.
+        filters: Number of output channels; None for a depthwise convolution.
+        name: Name of the convolution; the others append `_bn` and the activation.
         kernel: Side of the square kernel.
-        strides: Stride in both directions, padding "same".
+        strides: Stride in both directions.
+        padding: As for `conv`.
+        dilation: Distance between kernel taps.
+        activation: Name of a Keras activation, or None.
+        epsilon: Added to the variance.
+        momentum: Of the moving averages.
     """
-    features = conv(
-        features,
-        filters,
-        kernel,
-        name,
-        strides=strides,
-        activation=None,
-        use_bias=False,
-    )
+    common: dict[str, Any] = {
+        "strides": strides,
+        "padding": padding,
+        "dilation": dilation,
+        "activation": None,
+        "use_bias": False,
+    }
+    if filters is None:
+        features = depthwise_conv(features, name, kernel=kernel, **common)
+    else:
+        features = conv(features, filters, kernel, name, **common)
     features = keras.layers.BatchNormalization(
-        momentum=0.95, epsilon=1e-3, name=f"{name}_bn"
+        momentum=momentum, epsilon=epsilon, name=f"{name}_bn"
     )(features)
-    return keras.layers.ReLU(name=f"{name}_relu")(features)
+    if activation is None:
+        return features
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(features)
+
+
+def _padded(features: Any, name: str, padding: int | str) -> tuple[Any, str]:
+    """Returns features with the zeros that a number asks for, and what Keras pads."""
+    if isinstance(padding, str):
+        return features, padding
+    if padding:
+        features = keras.layers.ZeroPadding2D(padding, name=f"{name}_pad")(features)
+    return features, "valid"

@@ -10,14 +10,13 @@ References:
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 
 from ssdops.anchors import AnchorGrid, mobilenet_ssd_voc
 from ssdops.models.heads import detection_network
-from ssdops.models.layers import conv
+from ssdops.models.layers import conv, depthwise_conv
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
@@ -67,17 +66,7 @@ def network(model: ModelSpec) -> keras.Model:
     sources = []
     for index, (count, stride) in enumerate(_TRUNK, start=1):
         name = f"conv{index}"
-        padded = keras.layers.ZeroPadding2D(1, name=f"{name}_dw_pad")(features)
-        features = keras.layers.DepthwiseConv2D(
-            3,
-            strides=stride,
-            activation="relu",
-            # A depthwise filter sees 9 inputs; Keras would count all channels.
-            depthwise_initializer=keras.initializers.RandomUniform(
-                -math.sqrt(3 / 9), math.sqrt(3 / 9)
-            ),
-            name=f"{name}_dw",
-        )(padded)
+        features = depthwise_conv(features, f"{name}_dw", strides=stride, padding=1)
         features = conv(features, count, 1, name)
         if index in _SOURCES_IN_TRUNK:
             sources.append((name, features))

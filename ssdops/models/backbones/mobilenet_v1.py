@@ -11,14 +11,13 @@ References:
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 
 from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
 from ssdops.models.heads import detection_network
-from ssdops.models.layers import conv
+from ssdops.models.layers import conv, depthwise_conv
 from ssdops.models.plain_values import number_in
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
@@ -88,17 +87,9 @@ def network(model: ModelSpec) -> keras.Model:
     )
     sources = []
     for index, (count, stride) in enumerate(_TRUNK, start=1):
-        features = keras.layers.DepthwiseConv2D(
-            3,
-            strides=stride,
-            padding="same",
-            activation="relu6",
-            # A depthwise filter sees 9 inputs; Keras would count all channels.
-            depthwise_initializer=keras.initializers.RandomUniform(
-                -math.sqrt(3 / 9), math.sqrt(3 / 9)
-            ),
-            name=f"Conv2d_{index}_depthwise",
-        )(features)
+        features = depthwise_conv(
+            features, f"Conv2d_{index}_depthwise", strides=stride, activation="relu6"
+        )
         name = f"Conv2d_{index}_pointwise"
         features = conv(
             features, channels(count, multiplier), 1, name, activation="relu6"

@@ -7,7 +7,7 @@ import keras
 
 from ssdops.anchors import AnchorGrid, ssd_small
 from ssdops.models.heads import detection_network
-from ssdops.models.layers import conv_bn_relu
+from ssdops.models.layers import conv_bn
 from ssdops.models.plain_values import number_in
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
@@ -66,14 +66,14 @@ def network(model: ModelSpec) -> keras.Model:
         return max(8, 8 * round(count * width / 8))
 
     inputs = keras.Input((*model.image_size, 3), name="images")
-    features = conv_bn_relu(inputs, channels(16), "stem1", strides=2)
-    features = conv_bn_relu(features, channels(32), "stem2", strides=2)
-    features = conv_bn_relu(features, channels(32), "stem3")
+    features = conv_bn(inputs, channels(16), "stem1", strides=2)
+    features = conv_bn(features, channels(32), "stem2", strides=2)
+    features = conv_bn(features, channels(32), "stem3")
     sources = []
     for index in range(len(model.anchors.levels)):
         stride = 8 << index
         count = channels(64 if index == 0 else 128)
-        features = conv_bn_relu(features, count, f"stride{stride}_1", strides=2)
-        features = conv_bn_relu(features, count, f"stride{stride}_2")
+        features = conv_bn(features, count, f"stride{stride}_1", strides=2)
+        features = conv_bn(features, count, f"stride{stride}_2")
         sources.append((f"stride{stride}", features))
     return detection_network(inputs, sources, model)
