@@ -148,6 +148,7 @@ setup(
         "pillow>=11",
         "pycocotools>=2.0.8",
         "rich>=13",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
         "tomli>=2.0; python_version < '3.11'",
         "typer>=0.15",

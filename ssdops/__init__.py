@@ -16,7 +16,7 @@ try:
 except PackageNotFoundError:  # a source folder that was never installed
     __version__ = "0+unknown"
 
-# Public name -> module that defines it.
+# Public name -> module that defines it, with its name there if that is another.
 _HOME = {
     "AnchorMatches": "ssdops.ops",
     "DetectResult": "ssdops.ops",
@@ -33,6 +33,7 @@ _HOME = {
     "detect": "ssdops.ops",
     "encode_boxes": "ssdops.ops",
     "implementation": "ssdops._implementation",
+    "load": "ssdops.models:load_model",
     "match_anchors": "ssdops.ops",
     "nms": "ssdops.ops",
     "mine_hard_negatives": "ssdops.ops",
@@ -75,6 +76,7 @@ __all__ = [
     "evaluation",
     "image",
     "implementation",
+    "load",
     "match_anchors",
     "mine_hard_negatives",
     "models",
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
     )
     from ssdops._implementation import implementation
     from ssdops._loader import NativeUnavailableError, NativeUnavailableWarning
+    from ssdops.models import load_model as load
     from ssdops.ops import (
         AnchorMatches,
         Detections,
@@ -124,7 +127,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        module, _, original = _HOME[name].partition(":")
+        value = getattr(importlib.import_module(module), original or name)
     elif name in _SUBMODULES:
         value = importlib.import_module(f"ssdops.{name}")
     else:

@@ -12,7 +12,7 @@ from ssdops.models.registry import (
     build_model,
     model_spec,
 )
-from ssdops.models.saving import load_model
+from ssdops.models.saving import load_model, save_safetensors
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 
@@ -27,4 +27,5 @@ __all__ = [
     "build_model",
     "load_model",
     "model_spec",
+    "save_safetensors",
 ]

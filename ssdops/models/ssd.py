@@ -171,13 +171,14 @@ class SSD:
         """
         path = Path(folder)
         write_atomically(path / WEIGHTS_FILE, self.network.save_weights)
-        write_json(
-            path / MODEL_FILE,
-            {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
-                "class_names": list(self.class_names),
-                "spec": self.spec.to_dict(),
-            },
-        )
+        write_json(path / MODEL_FILE, self.description())
         return path
+
+    def description(self) -> dict[str, Any]:
+        """Returns everything but the weights as plain JSON values, as `model.json`."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "class_names": list(self.class_names),
+            "spec": self.spec.to_dict(),
+        }

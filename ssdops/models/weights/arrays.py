@@ -15,7 +15,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LoadReport", "assign_all", "checked_tensor", "read_file", "read_npz"]
+__all__ = [
+    "LoadReport",
+    "assign_all",
+    "checked_tensor",
+    "numbers_from_bytes",
+    "read_file",
+    "read_npz",
+]
 
 MAX_WEIGHTS_BYTES = 4 * 2**30
 
@@ -137,6 +144,20 @@ def read_file(path: Path) -> memoryview:
         return memoryview(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def numbers_from_bytes(raw: bytes | bytearray, dtype: str) -> Array:
+    """Returns the numbers that bytes stand for, `[N]`.
+
+    Args:
+        raw: Little-endian numbers.
+        dtype: As NumPy writes it, or "bfloat16", whose numbers become float32.
+    """
+    if dtype != "bfloat16":
+        return np.frombuffer(raw, dtype)
+    # They are the upper halves of float32.
+    halves = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
+    return halves.view(np.float32)
 
 
 def checked_tensor(name: str, value: Any, shape: Shape, layout: str) -> Array:

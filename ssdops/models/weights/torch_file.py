@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array
+from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array, numbers_from_bytes
 
 __all__ = ["read_torch"]
 
@@ -28,7 +28,6 @@ _PICKLE: Final = "data.pkl"
 # The numbers are elsewhere: a pickle of tensor names is small.
 _MAX_PICKLE_BYTES: Final = 16 * 2**20
 _MAX_DIMENSIONS: Final = 32
-# bfloat16 is read as the upper halves of float32.
 _STORAGES: Final = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -201,7 +200,7 @@ def _tensors(archive: zipfile.ZipFile) -> dict[str, Array]:
     for name, tensor in _state(content).items():
         if tensor.storage not in storages:
             raw = archive.read(f"{folder}data/{tensor.storage.key}")
-            storages[tensor.storage] = _numbers(raw, tensor.storage.dtype)
+            storages[tensor.storage] = numbers_from_bytes(raw, tensor.storage.dtype)
         array = _array(str(name), tensor, storages[tensor.storage])
         # Tensors may share numbers, but a file of them must stay about as large.
         left -= array.nbytes
@@ -229,13 +228,6 @@ def _state_inside(content: Any) -> dict[str, _Tensor]:
     if not isinstance(content, Mapping):
         return {}
     return {k: v for k, v in content.items() if isinstance(v, _Tensor)}
-
-
-def _numbers(raw: bytes, dtype: str) -> Array:
-    if dtype != "bfloat16":
-        return np.frombuffer(raw, dtype)
-    halves = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
-    return halves.view(np.float32)
 
 
 def _array(name: str, tensor: _Tensor, numbers: Array) -> Array:
