@@ -15,6 +15,7 @@ from ssdops.models.registry import (
 from ssdops.models.saving import load_model, save_safetensors
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
+from ssdops.models.transfer import change_classes, transfer_weights
 
 __all__ = [
     "SSD",
@@ -25,7 +26,9 @@ __all__ = [
     "build_from_spec",
     "build_from_weights",
     "build_model",
+    "change_classes",
     "load_model",
     "model_spec",
     "save_safetensors",
+    "transfer_weights",
 ]

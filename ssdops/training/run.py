@@ -19,7 +19,7 @@ from rich.console import Console
 from ssdops.data import Dataset, make_augmentation, read_class_names, read_dataset
 from ssdops.files import write_json
 from ssdops.models import SSD, build_from_weights, build_model, load_model
-from ssdops.models.weights.transfer import transfer_weights
+from ssdops.models.transfer import transfer_weights
 from ssdops.training.config import TrainingConfig, keep_settings
 from ssdops.training.distribution import make_strategy, worker_index
 from ssdops.training.loop import TrainingResult, train
@@ -248,7 +248,7 @@ def _make_model(config: ModelConfig, data: Dataset, console: Console) -> SSD:
         **dict(config.options),
     }
     model = build_model(config.name, class_names=names, **options)
-    report = transfer_weights(given.network, model.network)
+    report = transfer_weights(given, model)
     console.print(f"first weights from {source}: {report}", highlight=False)
     for path in (*absent, *report.missing):
         console.print(f"  at random: {path}", highlight=False)

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from ssdops.cli import app
 from ssdops.data import write_voc
 from ssdops.models import build_model, load_model
-from ssdops.models.weights.transfer import transfer_weights
 from ssdops.training import (
     ConfigMismatchError,
     ModelConfig,
@@ -134,20 +133,6 @@ def test_weights_of_another_model_are_refused(tmp_path, folder):
     with pytest.raises(ValueError, match="the weights of ssd_small, not of ssd300"):
         execute(settings(folder, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_transferred_weights_are_reported():
-    small = {"image_size": (64, 64), "width": 0.25}
-    source = build_model("ssd_small", num_classes=3, **small).network
-    target = build_model("ssd_small", num_classes=5, **small).network
-    report = transfer_weights(source, target)
-    assert set(report.loaded).isdisjoint(report.missing)
-    assert {*report.loaded, *report.missing} == {v.path for v in target.weights}
-    assert set(report.skipped) == set(report.missing)
-    assert len(report.loaded) > len(report.missing) > 0
-    same = transfer_weights(source, source)
-    assert not same.missing
-    assert not same.skipped
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,13 @@ class LoadReport:
         skipped: Tensors of the file that the model has no place for.
         missing: Tensors of the model that the file does not have, in the shapes of the
             file format; they keep their values.
+        reasons: Why a tensor was not put into the model, or only in part, by its name.
     """
 
     loaded: Mapping[str, Shape] = field(default_factory=dict)
     skipped: Mapping[str, Shape] = field(default_factory=dict)
     missing: Mapping[str, Shape] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Returns the three numbers as a sentence."""
