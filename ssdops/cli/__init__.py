@@ -15,6 +15,7 @@ from ssdops.cli.demo import demo
 from ssdops.cli.detect import detect
 from ssdops.cli.doctor import doctor
 from ssdops.cli.evaluate import evaluate
+from ssdops.cli.import_model import import_model
 from ssdops.cli.inspect import inspect
 from ssdops.cli.train import train
 
@@ -25,8 +26,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, inspect, train, evaluate, detect, anchors, bench, doctor):
-    app.command()(command)
+for command in (
+    demo,
+    inspect,
+    import_model,
+    train,
+    evaluate,
+    detect,
+    anchors,
+    bench,
+    doctor,
+):
+    app.command("import" if command is import_model else None)(command)
 
 
 @app.callback(invoke_without_command=True)

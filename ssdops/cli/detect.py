@@ -57,13 +57,14 @@ def detect(
         float, typer.Option(min=0.0, max=1.0, help="Show objects scored above this.")
     ] = 0.5,
     iou_threshold: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Drop a box that overlaps a better one of its class by more.",
+            help="Drop a box that overlaps a better one of its class by more; without "
+            "it, by more than the model says.",
         ),
-    ] = 0.45,
+    ] = None,
     max_detections: Annotated[
         int, typer.Option(min=1, max=10000, help="Most objects per photo.")
     ] = 100,

@@ -123,7 +123,7 @@ def detect_dataset(
     *,
     batch_size: int = 32,
     score_threshold: float = 0.01,
-    nms_iou_threshold: float = 0.45,
+    nms_iou_threshold: float | None = None,
     max_detections: int = 200,
 ) -> Iterator[ImageDetections]:
     """The detections of a model on a data set, batch by batch as they are asked for.
@@ -136,7 +136,7 @@ def detect_dataset(
         dataset: images; ground truth is not looked at.
         batch_size: images per call of the network.
         score_threshold: only detections with a higher score are given.
-        nms_iou_threshold: of the non-maximum suppression.
+        nms_iou_threshold: of the non-maximum suppression; None for the model's.
         max_detections: per image.
 
     Returns:

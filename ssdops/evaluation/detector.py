@@ -23,7 +23,7 @@ def evaluate(
     iou_threshold: float = 0.5,
     interpolation: Interpolation = "area",
     score_threshold: float = 0.01,
-    nms_iou_threshold: float = 0.45,
+    nms_iou_threshold: float | None = None,
     max_detections: int = 200,
     also: Sequence[DetectionEvaluator] = (),
     progress: Callable[[int], None] | None = None,
@@ -39,7 +39,7 @@ def evaluate(
         iou_threshold: smallest IoU of a true positive.
         interpolation: `"area"` or `"11point"`, see `VocEvaluator`.
         score_threshold: only detections with a higher score are counted.
-        nms_iou_threshold: of the non-maximum suppression.
+        nms_iou_threshold: of the non-maximum suppression; None for the model's.
         max_detections: per image.
         also: evaluators that see the same detections, such as a `CocoEvaluator`; ask
             them for their results after.

@@ -145,7 +145,7 @@ def build_from_spec(spec: ModelSpec, class_names: Sequence[str] | None = None) -
 
 
 def build_from_weights(
-    name: str,
+    name: str | None,
     path: str | os.PathLike[str],
     class_names: Sequence[str] | None = None,
     *,
@@ -158,7 +158,8 @@ def build_from_weights(
     shapes of the weights.
 
     Args:
-        name: One of `available_models()` that has a format of published weights.
+        name: One of `available_models()` that has a format of published weights; None
+            for the first that the file fits, tensor by tensor.
         path: For the VGG-16 models and "mobilenet_ssd" a `.caffemodel`, or an `.npz`
             file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
             torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
@@ -173,25 +174,59 @@ def build_from_weights(
         ValueError: For unreadable weights, weights of another model, or another number
             of names than of classes.
     """
-    entry = _entry(name)
-    if entry.weights is None:
+    if name is not None and _entry(name).weights is None:
         raise ValueError(
             f"model {name} has no published weights; load it from the folder where it "
             f"was saved"
         )
     arrays = read_weights(path)
     try:
-        options = {**entry.weights.options(arrays), **options}
-        predicted = options.get("num_classes")
-        if class_names is not None and predicted not in (None, len(class_names)):
-            raise ValueError(
-                f"the weights predict {predicted} classes including the "
-                f"background, got {len(class_names)} names"
-            )
-        model = build_model(name, class_names=class_names, **options)
-        report = entry.weights.load(model, arrays, strict)
-        if not report.loaded:
-            raise ValueError(f"no tensor of it fits model {name}: {report}")
-        return model, report
+        if name is None:
+            name = _recognized(arrays, options)
+        return _built_from_arrays(name, arrays, class_names, strict, options)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def _built_from_arrays(
+    name: str,
+    arrays: Mapping[str, Array],
+    class_names: Sequence[str] | None,
+    strict: bool,
+    options: Mapping[str, Any],
+) -> tuple[SSD, LoadReport]:
+    """Builds a model that has published weights to fit arrays, and loads them."""
+    weights = _entry(name).weights
+    assert weights is not None
+    options = {**weights.options(arrays), **options}
+    predicted = options.get("num_classes")
+    if class_names is not None and predicted not in (None, len(class_names)):
+        raise ValueError(
+            f"the weights predict {predicted} classes including the "
+            f"background, got {len(class_names)} names"
+        )
+    model = build_model(name, class_names=class_names, **options)
+    report = weights.load(model, arrays, strict)
+    if not report.loaded:
+        raise ValueError(f"no tensor of it fits model {name}: {report}")
+    return model, report
+
+
+def _recognized(arrays: Mapping[str, Array], options: Mapping[str, Any]) -> str:
+    """Returns the first model that arrays fit, tensor by tensor.
+
+    Raises:
+        ValueError: If there is none; the message tells why not, model by model.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, entry in _MODELS.items():
+        if entry.weights is None:
+            continue
+        try:
+            _built_from_arrays(name, arrays, None, True, options)
+        except ValueError as error:
+            reasons.setdefault(str(error), []).append(name)
+            continue
+        return name
+    listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+    raise ValueError(f"it fits no model as a whole ({listed})")

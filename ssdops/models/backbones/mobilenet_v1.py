@@ -19,6 +19,7 @@ from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv, depthwise_conv
 from ssdops.models.plain_values import number_in
+from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
 
@@ -70,6 +71,8 @@ def spec(
         ),
         score_activation="sigmoid",
         options={"depth_multiplier": depth_multiplier},
+        # As released, but for a score threshold of 1e-8.
+        post_processing=PostProcessing(iou_threshold=0.6, max_detections=100),
     )
 
 

@@ -47,6 +47,23 @@ class LoadReport:
     missing: Mapping[str, Shape] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
+    def entries(self) -> list[tuple[str, str, Shape, str]]:
+        """Returns state, name, shape and reason of every tensor.
+
+        The state is the name of the attribute that holds the tensor, "skipped" before
+        "missing" before "loaded"; the reason is empty for what was loaded whole.
+        """
+        usual = {
+            "skipped": "the model has no place for it",
+            "missing": "it is not in the file",
+            "loaded": "",
+        }
+        return [
+            (state, name, shape, self.reasons.get(name, reason))
+            for state, reason in usual.items()
+            for name, shape in getattr(self, state).items()
+        ]
+
     def __str__(self) -> str:
         """Returns the three numbers as a sentence."""
         return (

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,10 +91,9 @@ def write_safetensors(
         OSError: If the place cannot be written.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(
-        Path(path),
-        partial(safetensors.numpy.save_file, contiguous, metadata=dict(metadata)),
-    )
+    data = safetensors.numpy.save(contiguous, metadata=dict(metadata))
+    # Not by the library, which would let nobody else read the file.
+    write_atomically(Path(path), lambda partial: partial.write_bytes(data))
 
 
 def _deserialized(path: Path, data: bytes) -> list[tuple[str, dict[str, Any]]]:
