@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssdops.cli.evaluation_tables import Results
     from ssdops.data import Dataset
     from ssdops.evaluation import ImageDetections
+    from ssdops.models import SSD
 
 __all__ = ["Interpolation", "Metric", "evaluate"]
 
@@ -60,9 +61,11 @@ def evaluate(
         str, typer.Option("--format", help="Format of the data set.")
     ] = "auto",
     classes: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="With --detections: class names, one a line. By default those in "
+            help="Class names, a file with one a line, or 'voc' for those of Pascal "
+            "VOC. With --model: which of its classes to use (airplane and aeroplane "
+            "are the same), by default all. With --detections: by default those in "
             "NAME.classes.txt beside NAME.json, else those of the data set. The "
             "category_id of a JSON file is that of COCO's ground truth; for a data set "
             "in another format, it is the number of the line, from 1."
@@ -112,8 +115,6 @@ def evaluate(
     """Measure detections against the ground truth of a data set."""
     if (model is None) == (detections is None):
         _complain("give either --model or --detections", status=2)
-    if model is not None and classes is not None:
-        _complain("--classes goes with --detections; a model has its names", status=2)
 
     from rich.console import Console
 
@@ -198,22 +199,22 @@ def _open(
     data_format: str,
     model: Path | None,
     detections: Path | None,
-    classes: Path | None,
+    classes: str | None,
     score_threshold: float | None,
     batch_size: int,
 ) -> tuple[Dataset, Iterable[ImageDetections]]:
     """The data set, and the detections on it as they are asked for."""
-    from ssdops.data import read_class_names, read_dataset
+    from ssdops.cli.classes import chosen_classes
+    from ssdops.data import read_dataset
     from ssdops.evaluation import detect_dataset, read_results
-    from ssdops.models import load_model
 
-    detector = None if model is None else load_model(model)
+    detector = None if model is None else _detector(model, classes)
     class_names = None if detector is None else detector.class_names
     if classes is None and detections is not None and detections.suffix == ".json":
         beside = _class_names_file(detections)
-        classes = beside if beside.is_file() else None
-    if classes is not None:
-        class_names = read_class_names(classes)
+        classes = str(beside) if beside.is_file() else None
+    if classes is not None and detector is None:
+        class_names = chosen_classes(classes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = read_dataset(
@@ -239,6 +240,29 @@ def _open(
     if score_threshold is None:
         return dataset, read
     return dataset, [image.above(score_threshold) for image in read]
+
+
+def _detector(model: Path, classes: str | None) -> SSD:
+    """The model, with the classes that are asked for."""
+    from ssdops.cli.classes import chosen_classes
+    from ssdops.models import change_classes, load_model
+    from ssdops.models.class_names import match_class_names
+
+    detector = load_model(model)
+    known = detector.class_names
+    if classes is None:
+        if len(set(known)) < len(known):
+            raise ValueError(
+                f"{model} has several classes of one name, as '???' for unused ones: "
+                f"choose those to evaluate with --classes"
+            )
+        return detector
+    names = chosen_classes(classes)
+    matches = zip(names, match_class_names(names, known), strict=True)
+    unknown = [name for name, match in matches if match is None]
+    if unknown:
+        raise ValueError(f"{model} does not know the classes {', '.join(unknown)}")
+    return change_classes(detector, names)[0]
 
 
 def _judge(

@@ -22,7 +22,6 @@ __all__ = ["import_model"]
 REPORT_FILE = "import.json"
 SAFETENSORS_FILE = "model.safetensors"
 MAX_LINES = 20
-VOC = "voc"
 
 
 def import_model(
@@ -55,8 +54,8 @@ def import_model(
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Keep these classes only: a file as for --labels, or 'voc' for those "
-            "of Pascal VOC. Unknown ones begin at random."
+            help="Have these classes instead: 'voc' for those of Pascal VOC, or a file "
+            "with one name a line. Those that the weights lack begin at random."
         ),
     ] = None,
     partial: Annotated[
@@ -96,6 +95,7 @@ def import_model(
     """Make a model of other programs' weights, and report on every tensor."""
     from rich.console import Console
 
+    from ssdops.cli.classes import chosen_classes
     from ssdops.cli.quiet import start_tensorflow
     from ssdops.files import write_json
     from ssdops.models import change_classes, save_safetensors
@@ -106,11 +106,12 @@ def import_model(
     try:
         if not overwrite and find_model(to) is not None:
             raise ValueError(f"{to} has a model already; --overwrite replaces it")
+        names = None if classes is None else chosen_classes(classes)
         imported, report = _imported(source, model, model_options, labels, partial)
         _show(console, source, imported, report)
         contents = _contents(source, imported, report)
-        if classes is not None:
-            imported, chosen = change_classes(imported, _names(classes))
+        if names is not None:
+            imported, chosen = change_classes(imported, names)
             _show(console, f"classes of {classes}", imported, chosen)
             contents["classes"] = _contents(classes, imported, chosen)
         imported = _changed(imported, preprocessing, post_processing)
@@ -159,14 +160,6 @@ def _imported(
         shapes = {weight.path: tuple(weight.shape) for weight in model.network.weights}
         return model, LoadReport(loaded=shapes)
     return build_from_weights(name, source, names, strict=not partial, **values)
-
-
-def _names(classes: str) -> tuple[str, ...]:
-    """Returns the names of the classes that shall be kept."""
-    from ssdops.cli.detect import read_class_names
-    from ssdops.models.class_names import VOC_CLASS_NAMES
-
-    return VOC_CLASS_NAMES if classes == VOC else tuple(read_class_names(Path(classes)))
 
 
 def _changed(

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ssdops.evaluation import (
     write_coco_results,
     write_voc_results,
 )
-from ssdops.models import build_model, load_model
+from ssdops.models import SSD, build_model, change_classes, load_model
 
 # Not in the order of the alphabet, in which a VOC folder is read by itself.
 NAMES = ("background", "fox", "cat", "dog")
@@ -265,12 +266,36 @@ def test_dropped_objects_are_one_line(run: Run, data: Path, tmp_path: Path) -> N
     assert "1 objects left out" in line
 
 
+def test_a_model_of_more_classes(
+    run: Run, data: Path, saved: Path, tmp_path: Path
+) -> None:
+    """Sigmoid scores of a class do not depend on the other classes."""
+    names = ("background", "???", "Fox", "bus", "ca-t", "???", "dog")
+    few = load_model(saved)
+    few = SSD(replace(few.spec, score_activation="sigmoid"), few.network, NAMES)
+    few.save(tmp_path / "few")
+    unique = [name.replace("???", f"new {i}") for i, name in enumerate(names)]
+    many = change_classes(few, unique)[0]
+    SSD(many.spec, many.network, names).save(tmp_path / "many")
+    (tmp_path / "names.txt").write_text("background\nfox\ncat\ndog\n")
+    refused = run(data, "--model", "many")
+    assert refused.exit_code == 1
+    assert "choose those to evaluate with --classes" in refused.stderr
+    unknown = run(data, "--model", "many", "--classes", "voc")
+    assert unknown.exit_code == 1
+    assert "many does not know the classes aeroplane, bicycle" in unknown.stderr
+    for model, classes in (("few", ()), ("many", ("--classes", "names.txt"))):
+        result = run(data, "--model", model, *classes, "--json", f"{model}.json")
+        assert result.exit_code == 0, result.output
+    expected = {**numbers(tmp_path / "few.json"), "model": "many"}
+    assert numbers(tmp_path / "many.json") == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ((), "give either --model or --detections"),
         (("--model", "SAVED", "--detections", "x"), "give either --model or --detec"),
-        (("--model", "SAVED", "--classes", "x"), "--classes goes with --detections"),
         (("--model", "SAVED", "--format", "x"), "--format must be one of auto, voc"),
     ],
 )
