@@ -113,7 +113,7 @@ def import_model(
         if names is not None:
             imported, chosen = change_classes(imported, names)
             _show(console, f"classes of {classes}", imported, chosen)
-            contents["classes"] = _contents(classes, imported, chosen)
+            contents["classes"] = _contents(str(classes), imported, chosen)
         imported = _changed(imported, preprocessing, post_processing)
         imported.save(to)
         write_json(to / REPORT_FILE, contents)

@@ -191,7 +191,11 @@ def _parameters() -> list[inspect.Parameter]:
             text("--format", help="Format of the data sets. (default: auto)"),
         ],
         "model": Annotated[
-            str | None, text(help="Name of the model. (default: ssd300_vgg16)")
+            str | None,
+            text(
+                help="Name of the model. (default: that of the weights, or "
+                "ssd300_vgg16)"
+            ),
         ],
         "model_options": Annotated[
             list[str] | None,

@@ -114,13 +114,17 @@ def _class_predictors(
     else:
         other = source
     shapes = {weight.path: tuple(weight.shape) for weight in other.network.weights}
+    given = {weight.path: tuple(weight.shape) for weight in source.network.weights}
     return {
         weight.path
         for weight in target.network.weights
-        if weight.path in shapes
+        if weight.path in shapes.keys() & given.keys()
         and _has_classes(
             shapes[weight.path], other.spec.num_classes, tuple(weight.shape), count
         )
+        # The source may be wider or have other anchors.
+        and given[weight.path][:-1] == tuple(weight.shape[:-1])
+        and given[weight.path][-1] * count == weight.shape[-1] * source.spec.num_classes
     }
 
 

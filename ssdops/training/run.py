@@ -7,7 +7,7 @@ import contextlib
 import io
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +18,22 @@ from rich.console import Console
 
 from ssdops.data import Dataset, make_augmentation, read_class_names, read_dataset
 from ssdops.files import write_json
-from ssdops.models import SSD, build_from_weights, build_model, load_model
-from ssdops.models.transfer import transfer_weights
+from ssdops.models import (
+    SSD,
+    ModelSpec,
+    build_from_spec,
+    build_from_weights,
+    build_model,
+    load_model,
+    model_spec,
+    transfer_weights,
+)
+from ssdops.models.saving import find_model
 from ssdops.training.config import TrainingConfig, keep_settings
 from ssdops.training.distribution import make_strategy, worker_index
 from ssdops.training.loop import TrainingResult, train
 
+DEFAULT_MODEL: Final = "ssd300_vgg16"
 RUN_FILE: Final = "run.json"
 VERSIONS_FILE: Final = "versions.json"
 
@@ -57,7 +67,8 @@ class ModelConfig:
     """Which detector is trained, and from which weights.
 
     Attributes:
-        name: one of `ssdops.models.available_models()`.
+        name: one of `ssdops.models.available_models()`; empty for the model of the
+            weights, or "ssd300_vgg16" without any.
         weights: first weights: a folder that `SSD.save` wrote, or published weights of
             the model (a file); what does not fit, as the layers that predict other
             classes, begins at random. Empty for random weights.
@@ -66,7 +77,7 @@ class ModelConfig:
         options: of the model, for `build_model`.
     """
 
-    name: str = "ssd300_vgg16"
+    name: str = ""
     weights: str = ""
     class_names_file: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -205,7 +216,7 @@ def execute_run(
         keep_settings(folder / RUN_FILE, described)
         write_json(folder / VERSIONS_FILE, _versions())
     console.print(
-        f"training {config.model.name} ({model.network.count_params():,} weights,"
+        f"training {model.spec.name} ({model.network.count_params():,} weights,"
         f" {model.spec.anchors.num_anchors} anchors) on {len(train_data)} images with"
         f" {train_data.num_objects} objects of {train_data.num_classes - 1} classes",
         highlight=False,
@@ -225,34 +236,45 @@ def execute_run(
 
 def _make_model(config: ModelConfig, data: Dataset, console: Console) -> SSD:
     names = data.class_names
+    options = dict(config.options)
     if not config.weights:
-        return build_model(config.name, class_names=names, **dict(config.options))
+        return build_model(config.name or DEFAULT_MODEL, class_names=names, **options)
     source = Path(config.weights)
     absent: list[str] = []
-    if source.is_dir():
+    # A folder of the Object Detection API's checkpoints is none of a saved model.
+    if source.is_dir() and find_model(source) is not None:
         given = load_model(source)
     else:
         given, report = build_from_weights(
-            config.name, source, strict=False, **dict(config.options)
+            config.name or None, source, strict=not config.name, **options
         )
         absent += report.missing
         console.print(f"{source}: {report}", highlight=False)
-    if given.spec.name != config.name:
+    if config.name not in ("", given.spec.name):
         raise ValueError(
             f"{source} has the weights of {given.spec.name}, not of {config.name}"
         )
-    # Of the same shape, but for the classes.
-    options = {
-        "anchors": given.spec.anchors,
-        **given.spec.options,
-        **dict(config.options),
-    }
-    model = build_model(config.name, class_names=names, **options)
+    model = build_from_spec(_for_other_classes(given.spec, len(names), options), names)
     report = transfer_weights(given, model)
     console.print(f"first weights from {source}: {report}", highlight=False)
     for path in (*absent, *report.missing):
         console.print(f"  at random: {path}", highlight=False)
     return model
+
+
+def _for_other_classes(
+    given: ModelSpec, num_classes: int, options: Mapping[str, Any]
+) -> ModelSpec:
+    """Returns what a model is for other classes, with changes of its options."""
+    if not options:
+        return replace(given, num_classes=num_classes)
+    merged = {"anchors": given.anchors, **given.options, **options}
+    spec = model_spec(given.name, num_classes=num_classes, **merged)
+    return replace(
+        spec,
+        preprocessing=replace(given.preprocessing, image_size=spec.image_size),
+        post_processing=given.post_processing,
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import keras
@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 
 from ssdops.cli import app
 from ssdops.data import write_voc
-from ssdops.models import build_model, load_model
+from ssdops.models import SSD, PostProcessing, build_model, load_model
 from ssdops.training import (
     ConfigMismatchError,
-    ModelConfig,
     TrainingConfig,
     execute_run,
     merged,
@@ -76,7 +75,10 @@ def weights(model):
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_is_a_configuration(name):
     config = run_config(merged(read_recipe(name), {"train_data": {"path": "x"}}))
-    build_model(config.model.name, num_classes=3, **config.model.options)
+    if config.model.name:
+        build_model(config.model.name, num_classes=3, **config.model.options)
+    else:
+        assert name == "finetune"  # the model is that of the weights
     assert config.training.augmentation == "ssd"
     if name.startswith(("voc", "coco")):
         training = config.training
@@ -123,6 +125,35 @@ def test_first_weights_are_those_of_another_detector(tmp_path, folder):
             assert "class" in path or "conf" in path or "logits" in path, path
         else:
             np.testing.assert_allclose(value, given[path], atol=1e-6, err_msg=path)
+
+
+def test_a_model_stays_what_it_is_but_for_its_classes(tmp_path, folder):
+    """Without a name it is that of the weights, with everything before and after."""
+    source = build_model(
+        "ssd_small",
+        class_names=("background", "red", "green"),
+        image_size=(64, 64),
+        width=0.25,
+    )
+    spec = replace(
+        source.spec,
+        preprocessing=replace(source.spec.preprocessing, mean=(1, 2, 3)),
+        post_processing=PostProcessing(score_threshold=0.3),
+    )
+    SSD(spec, source.network, source.class_names).save(tmp_path / "source")
+    config = settings(folder, training={"learning_rate": 1e-30})
+    config["model"] = {"weights": str(tmp_path / "source")}
+    model, _, _, text = execute(config, tmp_path / "run")
+    assert model.spec == replace(spec, num_classes=3)
+    assert "training ssd_small" in text
+    # Of the classes "blue" and "red" the second is known.
+    kernel = source.network.get_layer("stride8_mbox_conf").kernel.numpy()
+    taken = model.network.get_layer("stride8_mbox_conf").kernel.numpy()
+    np.testing.assert_allclose(taken[..., 2::3], kernel[..., 1::3], atol=1e-6)
+    assert np.abs(taken[..., 1::3] - kernel[..., 2::3]).max() > 0.01
+    config["model"]["options"] = {"width": 0.5}
+    model, _, _, _ = execute(config, tmp_path / "wide")
+    assert model.spec == replace(spec, num_classes=3, options={"width": 0.5})
 
 
 def test_weights_of_another_model_are_refused(tmp_path, folder):
@@ -267,7 +298,7 @@ warmup_steps = 1
         result = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "400"})
         for entry in fields(TrainingConfig):
             assert f"--{entry.name.replace('_', '-')} " in result.output
-        assert f"Name of the model. (default: {ModelConfig.name})" in result.output
+        assert "Name of the model. (default: that of the weights, or" in result.output
         assert "over all replicas, at least 1. (default: 32)" in result.output
         assert "by name; * stands for any characters. (default: none)" in result.output
 
