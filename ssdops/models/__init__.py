@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ssdops.models.caffe.importing import build_from_prototxt
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.registry import (
@@ -23,6 +24,7 @@ __all__ = [
     "PostProcessing",
     "Preprocessing",
     "available_models",
+    "build_from_prototxt",
     "build_from_spec",
     "build_from_weights",
     "build_model",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import keras
 from ssdops.models.layers import conv
 from ssdops.models.spec import ModelSpec
 
-__all__ = ["detection_network"]
+__all__ = ["detection_network", "joined_outputs"]
 
 
 def detection_network(
@@ -47,7 +47,7 @@ def detection_network(
             f"model {spec.name} has {len(sources)} feature maps, got a grid of "
             f"{len(levels)} levels"
         )
-    outputs: dict[str, list[Any]] = {"offsets": [], "logits": []}
+    heads = []
     for index, ((name, features), level) in enumerate(
         zip(sources, levels, strict=True)
     ):
@@ -57,17 +57,46 @@ def detection_network(
                 f"feature map {name} of model {spec.name} has size {size}, level "
                 f"{index} of the grid has feature_size {level.feature_size}"
             )
-        for key, suffix, values in (
-            ("offsets", "mbox_loc", 4),
-            ("logits", "mbox_conf", spec.num_classes),
+        heads.append(
+            {
+                layer: conv(
+                    features,
+                    level.boxes_per_cell * values,
+                    kernel,
+                    layer,
+                    activation=None,
+                )
+                for layer, values in (
+                    (f"{name}_mbox_loc", 4),
+                    (f"{name}_mbox_conf", spec.num_classes),
+                )
+            }
+        )
+    return joined_outputs(inputs, heads, spec)
+
+
+def joined_outputs(
+    inputs: Any, heads: Sequence[Mapping[str, Any]], spec: ModelSpec
+) -> keras.Model:
+    """Returns the network whose outputs are the rows of all heads.
+
+    Args:
+        inputs: Symbolic input of the backbone [B, h, w, 3].
+        heads: Per level the symbolic outputs of the convolutions that predict offsets
+            [B, fh, fw, K * 4] and logits [B, fh, fw, K * C], box-major, by the names of
+            these layers.
+        spec: Gives the name and the number of classes.
+
+    Returns:
+        As `detection_network`.
+    """
+    outputs: dict[str, list[Any]] = {"offsets": [], "logits": []}
+    for parts in heads:
+        for key, name, values in zip(
+            outputs, parts, (4, spec.num_classes), strict=True
         ):
-            layer = f"{name}_{suffix}"
-            head = conv(
-                features, level.boxes_per_cell * values, kernel, layer, activation=None
-            )
-            outputs[key].append(
-                keras.layers.Reshape((-1, values), name=f"{layer}_flat")(head)
-            )
+            flat = keras.layers.Reshape((-1, values), name=f"{name}_flat")
+            outputs[key].append(flat(parts[name]))
     # float32 whatever the compute dtype: losses and box decoding need the precision.
     return keras.Model(
         inputs,

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-__all__ = ["L2Normalization", "conv", "conv_bn", "depthwise_conv"]
+__all__ = [
+    "CaffePooling",
+    "ChannelScale",
+    "L2Normalization",
+    "conv",
+    "conv_bn",
+    "depthwise_conv",
+]
 
 
 @keras.saving.register_keras_serializable(package="ssdops")
@@ -23,6 +31,7 @@ class L2Normalization(keras.layers.Layer):  # type: ignore[misc]
     Args:
         initial_scale: Value of every scale before training.
         epsilon: Added to the sum of squares.
+        shared: Whether there is one scale for all channels.
         **kwargs: As for `keras.layers.Layer`.
 
     References:
@@ -30,10 +39,15 @@ class L2Normalization(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, initial_scale: float = 20.0, epsilon: float = 1e-10, **kwargs: Any
+        self,
+        initial_scale: float = 20.0,
+        epsilon: float = 1e-10,
+        shared: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Keeps the arguments; the scales are made when the channels are known."""
         super().__init__(**kwargs)
+        self.shared = shared
         self.initial_scale = initial_scale
         self.epsilon = epsilon
 
@@ -41,7 +55,7 @@ class L2Normalization(keras.layers.Layer):  # type: ignore[misc]
         """Makes one scale per channel."""
         self.scale = self.add_weight(
             name="scale",
-            shape=(input_shape[-1],),
+            shape=(1 if self.shared else input_shape[-1],),
             initializer=keras.initializers.Constant(self.initial_scale),
         )
 
@@ -66,6 +80,141 @@ class L2Normalization(keras.layers.Layer):  # type: ignore[misc]
             **super().get_config(),
             "initial_scale": self.initial_scale,
             "epsilon": self.epsilon,
+            "shared": self.shared,
+        }
+
+
+@keras.saving.register_keras_serializable(package="ssdops")
+class ChannelScale(keras.layers.Layer):  # type: ignore[misc]
+    """Multiplies every channel by a trained factor, and adds a trained bias.
+
+    Args:
+        use_bias: Whether there is a bias.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(self, use_bias: bool = True, **kwargs: Any) -> None:
+        """Keeps the arguments; the weights are made when the channels are known."""
+        super().__init__(**kwargs)
+        self.use_bias = use_bias
+        self.beta: Any = None
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes one factor and bias per channel."""
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        if self.use_bias:
+            self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the scaled features, same shape and dtype as `inputs`."""
+        scaled = inputs * tf.cast(self.gamma, inputs.dtype)
+        if self.beta is None:
+            return scaled
+        return scaled + tf.cast(self.beta, inputs.dtype)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the layer."""
+        return {**super().get_config(), "use_bias": self.use_bias}
+
+
+@keras.saving.register_keras_serializable(package="ssdops")
+class CaffePooling(keras.layers.Layer):  # type: ignore[misc]
+    """Maximum or average over windows, with the borders of Caffe.
+
+    Sizes are rounded up, so that the last window may reach over the border, but it has
+    to begin inside the image or its padding. Padding never is a maximum; it counts as
+    zeros of an average, what is beyond the padding does not count.
+
+    Args:
+        kernel: Height and width of a window.
+        stride: Distance (y, x) of windows.
+        pad: Rows and columns before and after the image.
+        average: Whether to take averages.
+        **kwargs: As for `keras.layers.Layer`.
+
+    References:
+        `src/caffe/layers/pooling_layer.cpp` of the original Caffe implementation.
+    """
+
+    def __init__(
+        self,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pad: Sequence[int] = (0, 0),
+        average: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Keeps the arguments."""
+        super().__init__(**kwargs)
+        self.kernel, self.stride, self.pad = tuple(kernel), tuple(stride), tuple(pad)
+        self.average = average
+
+    @staticmethod
+    def output_size(side: int, kernel: int, stride: int, pad: int) -> int:
+        """Returns the number of windows along one side."""
+        count = -(-(side + 2 * pad - kernel) // stride) + 1
+        if pad and (count - 1) * stride >= side + pad:
+            count -= 1
+        return count
+
+    def _sides(self, image_size: Sequence[Any]) -> list[tuple[int, ...]]:
+        """Returns size, windows, kernel, stride and padding of both directions."""
+        sides = zip(image_size, self.kernel, self.stride, self.pad, strict=True)
+        return [
+            (side, self.output_size(side, kernel, stride, pad), kernel, stride, pad)
+            for side, kernel, stride, pad in sides
+        ]
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the pooled features [B, fh, fw, c], dtype as `inputs`."""
+        sides = self._sides(inputs.shape[1:3])
+        # Rows after the image up to the end of the last window.
+        after = [
+            max(0, (count - 1) * stride + kernel - side - pad)
+            for side, count, kernel, stride, pad in sides
+        ]
+        paddings = [[0, 0], *([p, a] for p, a in zip(self.pad, after, strict=True))]
+        padded = tf.pad(
+            inputs,
+            [*paddings, [0, 0]],
+            constant_values=0 if self.average else inputs.dtype.min,
+        )
+        pool = tf.nn.avg_pool2d if self.average else tf.nn.max_pool2d
+        pooled = pool(padded, self.kernel, self.stride, "VALID")
+        if not self.average:
+            return pooled
+        rows, columns = (
+            [
+                kernel / (min(i * stride + kernel, side + 2 * pad) - i * stride)
+                for i in range(count)
+            ]
+            for side, count, kernel, stride, pad in sides
+        )
+        share = tf.constant(rows)[:, None, None] * tf.constant(columns)[:, None]
+        return pooled * tf.cast(share, inputs.dtype)
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns [B, fh, fw, c]."""
+        rows, columns = (count for _, count, *_ in self._sides(input_shape[1:3]))
+        return input_shape[0], rows, columns, input_shape[3]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that rebuild the layer."""
+        return {
+            **super().get_config(),
+            "kernel": list(self.kernel),
+            "stride": list(self.stride),
+            "pad": list(self.pad),
+            "average": self.average,
         }
 
 

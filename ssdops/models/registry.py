@@ -12,6 +12,7 @@ import keras
 
 from ssdops.anchors import anchor_grid
 from ssdops.models.backbones import mobilenet_ssd, mobilenet_v1, small, vgg16
+from ssdops.models.caffe import network as caffe_network
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 from ssdops.models.weights import caffe, object_detection_api
@@ -71,6 +72,7 @@ _MODELS: dict[str, ModelEntry] = {
     ),
     "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
     "ssd_small": ModelEntry(small.spec, small.network),
+    "caffe_network": ModelEntry(caffe_network.spec, caffe_network.network),
 }
 
 

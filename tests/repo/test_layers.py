@@ -36,6 +36,7 @@ IMPORTS = {
     "ssdops.boxes": LEAVES,
     "ssdops.files": LEAVES,
     "ssdops.image_io": LEAVES,
+    "ssdops.protobuf_text": (),
     "ssdops.visualization": (*LEAVES, "ssdops.boxes"),
     "ssdops.reference": LEAVES,
     "ssdops.ops": (
@@ -53,6 +54,7 @@ IMPORTS = {
         "ssdops.files",
         "ssdops.image_io",
         "ssdops.ops",
+        "ssdops.protobuf_text",
     ),
     "ssdops.data": (
         *LEAVES,
@@ -60,6 +62,7 @@ IMPORTS = {
         "ssdops.files",
         "ssdops.image_io",
         "ssdops.ops",
+        "ssdops.protobuf_text",
     ),
     "ssdops.evaluation": (
         *LEAVES,

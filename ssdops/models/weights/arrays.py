@@ -7,7 +7,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 __all__ = [
     "LoadReport",
+    "WeightLoader",
     "assign_all",
     "checked_tensor",
     "numbers_from_bytes",
@@ -203,6 +204,107 @@ def checked_tensor(name: str, value: Any, shape: Shape, layout: str) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite numbers, got NaN or infinity")
     return array
+
+
+class WeightLoader:
+    """Collects what of a file goes where in a model, then assigns all of it at once.
+
+    Nothing is changed before `finish`, so that an error leaves the model as it was.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        """Begins with nothing collected.
+
+        Args:
+            strict: Whether a tensor that has no place, or is missing, is an error; and
+                whether one of another shape is.
+        """
+        self._strict = strict
+        self._tensors: dict[str, dict[str, Shape]] = {
+            "loaded": {},
+            "skipped": {},
+            "missing": {},
+        }
+        self._reasons: dict[str, str] = {}
+        self._pairs: list[tuple[Any, Array]] = []
+
+    def take(
+        self,
+        name: str,
+        value: Any,
+        variable: Any,
+        shape: Shape,
+        layout: str,
+        convert: Callable[[Array], Array] = np.asarray,
+    ) -> None:
+        """Notes a tensor of the file for a variable of the model.
+
+        Args:
+            name: Of the tensor.
+            value: The tensor.
+            variable: Keras variable, or None if the tensor is only looked at.
+            shape: What the tensor must have.
+            layout: What the dimensions mean, for messages.
+            convert: Makes the layout of the variable of that of the file.
+
+        Raises:
+            ValueError: For another shape if that is an error, values that are no
+                numbers or not finite.
+        """
+        found = tuple(np.shape(value))
+        if not self._strict and found != tuple(shape):
+            reason = f"must have shape {list(shape)} ({layout}), got {list(found)}"
+            self.skip(name, found, reason)
+            self.miss(name, shape, reason)
+            return
+        checked = checked_tensor(name, value, shape, layout)
+        self._tensors["loaded"][name] = tuple(shape)
+        if variable is not None:
+            self._pairs.append((variable, convert(checked)))
+
+    def skip(self, name: str, shape: Shape, reason: str = "") -> None:
+        """Notes a tensor of the file that has no place."""
+        self._put("skipped", name, shape, reason)
+
+    def miss(self, name: str, shape: Shape, reason: str = "") -> None:
+        """Notes a tensor of the model that keeps its values."""
+        self._put("missing", name, shape, reason)
+
+    def _put(self, state: str, name: str, shape: Shape, reason: str) -> None:
+        self._tensors[state][name] = tuple(shape)
+        if reason:
+            self._reasons[name] = reason
+
+    def finish(self, model_name: str) -> LoadReport:
+        """Assigns what was taken.
+
+        Args:
+            model_name: What messages call the model.
+
+        Returns:
+            What was done.
+
+        Raises:
+            ValueError: If tensors are skipped or missing, and that is an error.
+        """
+        report = LoadReport(**self._tensors, reasons=self._reasons)
+        if self._strict and (report.missing or report.skipped):
+            raise ValueError(
+                f"the weights do not fit model {model_name}: "
+                f"{_listed('missing', report.missing)}, "
+                f"{_listed('unknown', report.skipped)}"
+            )
+        assign_all(self._pairs)
+        return report
+
+
+def _listed(word: str, tensors: Mapping[str, Shape]) -> str:
+    """Returns the number of tensors and the first three with shapes."""
+    if not tensors:
+        return f"0 {word}"
+    names = [f"{name} {list(shape)}" for name, shape in list(tensors.items())[:3]]
+    rest = ", ..." if len(tensors) > len(names) else ""
+    return f"{len(tensors)} {word} ({', '.join(names)}{rest})"
 
 
 def assign_all(pairs: Sequence[tuple[Any, Array]]) -> None:

@@ -4,23 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from ssdops.anchors import ssd300_torchvision
-from ssdops.models.layers import L2Normalization
+from ssdops.models.caffe.network import keras_names
+from ssdops.models.layers import ChannelScale, L2Normalization
 from ssdops.models.ssd import SSD
-from ssdops.models.weights.arrays import (
-    Array,
-    LoadReport,
-    Shape,
-    assign_all,
-    checked_tensor,
-)
+from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.torchvision_names import is_torchvision, with_caffe_names
 
 __all__ = [
@@ -37,40 +32,93 @@ _FIRST_LAYERS: Final = ("conv1_1|0", "conv0|0")
 _BATCH_NORM_EPSILON: Final = 1e-5
 
 
-def _expected(layer: Any) -> list[tuple[Any, Shape, str]]:
-    """Returns variable, Caffe shape and layout of every blob of a layer."""
+class _Blob(NamedTuple):
+    """What a layer takes in the place of one blob.
+
+    Attributes:
+        variable: Of Keras, or None if only the shape counts.
+        shape: In Caffe's layout.
+        layout: What its dimensions mean.
+        convert: Makes the layout of the variable of Caffe's.
+    """
+
+    variable: Any
+    shape: Shape
+    layout: str
+    convert: Callable[[Array], Array] = np.asarray
+
+
+def _expected(layer: Any) -> list[_Blob]:
+    """Returns what a layer takes, blob by blob."""
     if isinstance(layer, L2Normalization):
-        return [(layer.scale, tuple(layer.scale.shape), "channels")]
+        return [_vector(layer.scale)]
+    if isinstance(layer, ChannelScale):
+        return [_vector(layer.gamma), *_vectors(layer.beta)]
+    if isinstance(layer, keras.layers.PReLU):
+        count = layer.alpha.shape[-1]
+        blob = _Blob(
+            layer.alpha, (count,), "channels", lambda value: value.reshape(1, 1, count)
+        )
+        return [blob]
+    if isinstance(layer, keras.layers.BatchNormalization):
+        # The third is what the two others are divided by, see `_statistics`.
+        return [
+            _vector(layer.moving_mean),
+            _vector(layer.moving_variance),
+            _Blob(None, (1,), "divisor"),
+        ]
     # A depthwise convolution of Keras is a convolution, too.
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        height, width, inputs, _ = layer.kernel.shape
-        return [
-            (layer.kernel, (inputs, 1, height, width), "channels, 1, height, width"),
-            (layer.bias, (inputs,), "channels"),
-        ]
+        height, width, inputs, multiplier = layer.kernel.shape
+        blob = _Blob(
+            layer.kernel,
+            (inputs * multiplier, 1, height, width),
+            "channels, 1, height, width",
+            lambda value: value.reshape(inputs, multiplier, height, width).transpose(
+                2, 3, 0, 1
+            ),
+        )
+        return [blob, *_vectors(layer.bias)]
     if isinstance(layer, keras.layers.Conv2D):
         height, width, inputs, outputs = layer.kernel.shape
-        return [
-            (layer.kernel, (outputs, inputs, height, width), "out, in, height, width"),
-            (layer.bias, (outputs,), "out"),
-        ]
+        blob = _Blob(
+            layer.kernel,
+            (outputs, inputs, height, width),
+            "out, in, height, width",
+            lambda value: value.transpose(2, 3, 1, 0),
+        )
+        return [blob, *_vectors(layer.bias)]
     raise ValueError(
         f"layer {layer.name} of type {type(layer).__name__} has no Caffe layout"
     )
 
 
-def _caffe_name(layer: Any) -> str:
-    """Returns what Caffe calls a layer; Keras allows no slash."""
-    return re.sub(r"_dw$", "/dw", layer.name)
+def _vector(variable: Any) -> _Blob:
+    return _Blob(variable, tuple(variable.shape), "channels")
 
 
-def _to_keras(value: Array, layer: Any) -> Array:
-    """Returns a blob in the layout of a layer of Keras."""
-    if value.ndim != 4:
-        return value
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return value.transpose(2, 3, 0, 1)
-    return value.transpose(2, 3, 1, 0)
+def _vectors(variable: Any) -> list[_Blob]:
+    """Returns what a layer takes for a variable that it may not have."""
+    return [] if variable is None else [_vector(variable)]
+
+
+def _caffe_layers(model: SSD) -> dict[str, Any]:
+    """Returns the layers with weights by what Caffe calls them."""
+    layers = {layer.name: layer for layer in model.network.layers if layer.weights}
+    described = model.spec.options.get("layers")
+    if described is not None:
+        names = keras_names(described)
+        return {name: layers[ours] for name, ours in names.items() if ours in layers}
+    # Keras allows no slash.
+    return {re.sub(r"_dw$", "/dw", name): layer for name, layer in layers.items()}
+
+
+def _localization_heads(model: SSD, names: Iterable[str]) -> set[str]:
+    """Returns which of the layers predict offsets."""
+    described = model.spec.options.get("offsets")
+    if described is not None:
+        return set(described)
+    return {name for name in names if name.endswith("_mbox_loc")}
 
 
 def fold_batch_normalization(
@@ -145,74 +193,75 @@ def load_caffe_blobs(
         model: A detector whose layers are called as in Caffe.
         blobs: Per layer its blobs: a convolution has weights [out, in, h, w] and bias
             [out] (dimensions of size 1 around it are ignored), a normalisation has
-            scales [channels]. Batch normalisation is put into the convolutions before,
-            see `fold_batch_normalization`.
-        strict: Whether layers on one side only are an error. Otherwise the model keeps
-            its values there, and the report tells.
+            scales [channels]. Batch normalisation is put into the convolutions before
+            if the model has none, see `fold_batch_normalization`.
+        strict: Whether layers on one side only and other shapes are an error. Otherwise
+            the model keeps its values there, and the report tells.
 
     Returns:
         Tensors by name `<layer>|<blob>`, shapes in Caffe's layout.
 
     Raises:
-        ValueError: For shapes that differ, values that are not finite, and with
-            `strict` for missing or unknown layers; the message names the tensor and
-            both shapes.
+        ValueError: For values that are not finite, and with `strict` for shapes that
+            differ and missing or unknown layers; the message names the tensor and both
+            shapes.
     """
-    loaded: dict[str, Shape] = {}
-    missing: dict[str, Shape] = {}
-    pairs: list[tuple[Any, Array]] = []
-    known = {
-        _caffe_name(layer): layer for layer in model.network.layers if layer.weights
-    }
-    blobs = fold_batch_normalization(blobs)
+    loader = WeightLoader(strict)
+    known = _caffe_layers(model)
+    heads = _localization_heads(model, known)
+    if not any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in known.values()
+    ):
+        blobs = fold_batch_normalization(blobs)
     for name, layer in known.items():
         expected = _expected(layer)
-        present = blobs.get(name, ())
+        present = list(blobs.get(name, ()))
+        if isinstance(layer, keras.layers.BatchNormalization):
+            present = _statistics(name, present)
         if len(present) > len(expected):
             raise ValueError(
                 f"layer {name} takes {len(expected)} blobs, got {len(present)}"
             )
-        for index, (variable, shape, layout) in enumerate(expected):
+        for index, blob in enumerate(expected):
             tensor = f"{name}|{index}"
             if index >= len(present):
-                missing[tensor] = shape
+                loader.miss(tensor, blob.shape)
                 continue
             value = np.asarray(present[index])
-            if len(shape) == 1 and value.size == max(value.shape, default=0):
+            if len(blob.shape) == 1 and value.size == max(value.shape, default=0):
                 value = value.reshape(-1)
-            value = checked_tensor(tensor, value, shape, layout)
-            loaded[tensor] = shape
-            if name.endswith("_mbox_loc"):
+            if name in heads and value.ndim and value.shape[0] % 4 == 0:
                 value = _y_first(value)
-            pairs.append((variable, _to_keras(value, layer)))
-    skipped = {
-        f"{name}|{index}": tuple(np.shape(value))
-        for name, values in blobs.items()
-        if name not in known
-        for index, value in enumerate(values)
-    }
-    if strict and (missing or skipped):
-        raise ValueError(
-            f"the weights do not fit model {model.spec.name}: "
-            f"{_listed('missing', missing)}, {_listed('unknown', skipped)}"
-        )
-    assign_all(pairs)
-    return LoadReport(loaded, skipped, missing)
+            loader.take(
+                tensor, value, blob.variable, blob.shape, blob.layout, blob.convert
+            )
+    for name, values in blobs.items():
+        for index, value in enumerate(values):
+            if name not in known:
+                loader.skip(f"{name}|{index}", np.shape(value))
+    return loader.finish(model.spec.name)
+
+
+def _statistics(name: str, blobs: Sequence[Any]) -> list[Any]:
+    """Returns mean and variance of a normalisation, which are stored as sums.
+
+    Raises:
+        ValueError: If the third blob, how many they are sums of, is no number.
+    """
+    if len(blobs) < 3:
+        return list(blobs)
+    count = np.asarray(blobs[2], np.float64).reshape(-1)
+    if count.size != 1 or not np.isfinite(count[0]):
+        raise ValueError(f"{name}|2 must be one finite number, got {count.size}")
+    unit = 1.0 / count[0] if count[0] else 0.0
+    sums = [np.asarray(blob, np.float64) * unit for blob in blobs[:2]]
+    return [*sums, count, *blobs[3:]]
 
 
 def _y_first(value: Array) -> Array:
     """Returns a localization blob with output rows (x, y, w, h) as (y, x, h, w)."""
     boxes = value.reshape(-1, 4, *value.shape[1:])
     return boxes[:, [1, 0, 3, 2]].reshape(value.shape)
-
-
-def _listed(word: str, tensors: Mapping[str, Shape]) -> str:
-    """Returns the number of tensors and the first three with shapes."""
-    if not tensors:
-        return f"0 {word}"
-    names = [f"{name} {list(shape)}" for name, shape in list(tensors.items())[:3]]
-    rest = ", ..." if len(tensors) > len(names) else ""
-    return f"{len(tensors)} {word} ({', '.join(names)}{rest})"
 
 
 def blobs_from_arrays(arrays: Mapping[str, Array]) -> dict[str, list[Array]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from ssdops.models.weights.arrays import (
     Array,
     LoadReport,
     Shape,
-    assign_all,
+    WeightLoader,
     checked_tensor,
 )
 
@@ -76,16 +77,16 @@ def load_tflite_arrays(
     Args:
         model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
         arrays: As `read_tflite` gives them.
-        strict: Whether tensors on one side only are an error. Otherwise the model
-            keeps its values there, and the report tells.
+        strict: Whether tensors on one side only and other shapes are an error.
+            Otherwise the model keeps its values there, and the report tells.
 
     Returns:
         Tensors by their name in the file, those missing by `<layer>/<variable>`.
 
     Raises:
-        ValueError: For shapes that differ, other anchors, and with
-            `strict` for missing or unknown tensors; the message names the tensor and
-            both shapes.
+        ValueError: For other anchors, values that are not finite, and with `strict`
+            for shapes that differ and missing or unknown tensors; the message names
+            the tensor and both shapes.
     """
     layers = {layer.name: layer for layer in model.network.layers if layer.weights}
     sources = [
@@ -96,9 +97,7 @@ def load_tflite_arrays(
         for name, layer in layers.items()
         for part in ("kernel", "bias")
     }
-    loaded: dict[str, Shape] = {}
-    skipped: dict[str, Shape] = {}
-    pairs: list[tuple[Any, Array]] = []
+    loader = WeightLoader(strict)
     for name, value in arrays.items():
         if "|" in name:
             continue
@@ -107,24 +106,18 @@ def load_tflite_arrays(
             continue
         place = _place(name, sources)
         if place is None or place not in open_places:
-            skipped[name] = tuple(value.shape)
+            loader.skip(name, value.shape)
             continue
         variable, shape, layout, order = open_places.pop(place)
-        checked = checked_tensor(name, value, shape, layout)
-        loaded[name] = shape
-        pairs.append((variable, checked if order is None else checked.transpose(order)))
-    missing = {
-        f"{layer}/{part}": shape
-        for (layer, part), (_, shape, *_) in open_places.items()
-    }
-    if strict and (missing or skipped):
-        raise ValueError(
-            f"the weights do not fit model {model.spec.name}: {len(missing)} tensors "
-            f"are missing {list(missing)[:3]}, {len(skipped)} are unknown "
-            f"{list(skipped)[:3]}"
-        )
-    assign_all(pairs)
-    return LoadReport(loaded, skipped, missing)
+        convert = partial(_ordered, order=order)
+        loader.take(name, value, variable, shape, layout, convert)
+    for (layer, part), (_, shape, *_) in open_places.items():
+        loader.miss(f"{layer}/{part}", shape)
+    return loader.finish(model.spec.name)
+
+
+def _ordered(value: Array, order: tuple[int, ...] | None) -> Array:
+    return value if order is None else value.transpose(order)
 
 
 def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> None:
