@@ -35,6 +35,7 @@ __all__ = [
     "anchor_grid_names",
     "recipe_sizes",
     "ssd300_coco",
+    "ssd300_face",
     "ssd300_mobilenet_v1_coco",
     "ssd300_voc",
     "ssd512_coco",
@@ -558,6 +559,20 @@ def ssd300_mobilenet_v1_coco() -> AnchorGrid:
     )
 
 
+def ssd300_face() -> AnchorGrid:
+    """Returns the grid of OpenCV's face detector, 8892 anchors.
+
+    It is that of SSD300 on Pascal VOC on larger last maps, whose cells still are as far
+    apart as before: most of them are outside the image.
+    """
+    grid = ssd300_voc()
+    levels = tuple(
+        replace(level, feature_size=(cells, cells))
+        for level, cells in zip(grid.levels, (38, 19, 10, 5, 5, 5), strict=True)
+    )
+    return replace(grid, levels=levels)
+
+
 def mobilenet_ssd_voc() -> AnchorGrid:
     """Returns the grid of the Caffe MobileNet-SSD trained on Pascal VOC, 1917 anchors.
 
@@ -620,6 +635,7 @@ _GRIDS: dict[str, Callable[[], AnchorGrid]] = {
     "ssd512_coco": ssd512_coco,
     "ssd300_mobilenet_v1_coco": ssd300_mobilenet_v1_coco,
     "mobilenet_ssd_voc": mobilenet_ssd_voc,
+    "ssd300_face": ssd300_face,
     "ssd_small": ssd_small,
 }
 

@@ -160,9 +160,7 @@ class CaffePooling(keras.layers.Layer):  # type: ignore[misc]
     def output_size(side: int, kernel: int, stride: int, pad: int) -> int:
         """Returns the number of windows along one side."""
         count = -(-(side + 2 * pad - kernel) // stride) + 1
-        if pad and (count - 1) * stride >= side + pad:
-            count -= 1
-        return count
+        return count - ((count - 1) * stride >= side + pad)
 
     def _sides(self, image_size: Sequence[Any]) -> list[tuple[int, ...]]:
         """Returns size, windows, kernel, stride and padding of both directions."""

@@ -11,7 +11,13 @@ from typing import Any
 import keras
 
 from ssdops.anchors import anchor_grid
-from ssdops.models.backbones import mobilenet_ssd, mobilenet_v1, small, vgg16
+from ssdops.models.backbones import (
+    mobilenet_ssd,
+    mobilenet_v1,
+    resnet10_face,
+    small,
+    vgg16,
+)
 from ssdops.models.caffe import network as caffe_network
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
@@ -60,6 +66,7 @@ class ModelEntry:
 
 _VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
+_FACE = WeightFormat(caffe.inferred_options, caffe.load_face_arrays)
 _OBJECT_DETECTION_API = WeightFormat(
     object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
 )
@@ -71,6 +78,9 @@ _MODELS: dict[str, ModelEntry] = {
         mobilenet_v1.spec, mobilenet_v1.network, _OBJECT_DETECTION_API
     ),
     "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
+    "ssd300_resnet10_face": ModelEntry(
+        resnet10_face.spec, resnet10_face.network, _FACE
+    ),
     "ssd_small": ModelEntry(small.spec, small.network),
     "caffe_network": ModelEntry(caffe_network.spec, caffe_network.network),
 }

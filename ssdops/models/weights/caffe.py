@@ -16,6 +16,7 @@ from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
+from ssdops.models.weights.opencv_face_graph import is_face_graph, with_caffe_blobs
 from ssdops.models.weights.torchvision_names import is_torchvision, with_caffe_names
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "inferred_options",
     "load_caffe_arrays",
     "load_caffe_blobs",
+    "load_face_arrays",
     "load_vgg16_arrays",
 ]
 
@@ -320,6 +322,19 @@ def load_vgg16_arrays(
     return load_caffe_arrays(model, arrays, strict)
 
 
+def load_face_arrays(
+    model: SSD, arrays: Mapping[str, Array], strict: bool = True
+) -> LoadReport:
+    """Puts arrays into the face detector, by names of Caffe or of its graph.
+
+    Raises:
+        ValueError: As `load_caffe_arrays`; names are those of Caffe.
+    """
+    if is_face_graph(arrays):
+        arrays = with_caffe_blobs(arrays)
+    return load_caffe_arrays(model, arrays, strict)
+
+
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
@@ -330,6 +345,8 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         ValueError: If there is neither a pair of heads whose sizes fit nor the first
             layer of a backbone.
     """
+    if is_face_graph(arrays):
+        return inferred_options(with_caffe_blobs(arrays))
     if is_torchvision(arrays):
         options = inferred_options(with_caffe_names(arrays))
         return {**options, "anchors": ssd300_torchvision()}

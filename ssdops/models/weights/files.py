@@ -10,6 +10,7 @@ from typing import Final
 
 from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
+from ssdops.models.weights.frozen_graph import read_frozen_graph
 from ssdops.models.weights.safetensors_file import read_safetensors
 from ssdops.models.weights.tflite import read_tflite
 from ssdops.models.weights.torch_file import read_torch
@@ -22,6 +23,7 @@ _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".tflite": read_tflite,
     ".pth": read_torch,
     ".pt": read_torch,
+    ".pb": read_frozen_graph,
     ".safetensors": read_safetensors,
 }
 
@@ -30,8 +32,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """The arrays of a file of weights, by the names that its format has.
 
     Args:
-        path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pth`, `.pt` or
-            `.safetensors`.
+        path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pb`, `.pth`,
+            `.pt` or `.safetensors`.
 
     Raises:
         ValueError: for another suffix, and as the reader of the format.

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading of prototxt files: the format, layers one by one, hostile descriptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from support.data import data_path
+
+from ssdops.anchors import AnchorLevel
+from ssdops.models import build_from_prototxt, build_from_spec, build_model
+from ssdops.models.caffe.layer_types import LAYER_TYPES, checked_values
+from ssdops.models.caffe.prototxt import read_prototxt
+from ssdops.models.layers import CaffePooling
+from ssdops.models.spec import ModelSpec
+from ssdops.protobuf_text import parse_text
+
+RNG = np.random.default_rng(7)
+DEPLOY = "parity/random_weights/mobilenet_ssd_deploy.prototxt"
+# A whole detector of one level, in the ways that the format allows.
+SMALL = """
+name: 'small'  # a comment; with { braces
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape: { dim: [1, 3, 16, 24] } } transform_param { mean_value: 1 } }
+layer { name: "loss", type: "MultiBoxLoss"; bottom: "x" include { phase: TRAIN } }
+layer < name: "c/1" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 0x1 stride_h: 2 stride_w: 2 } >
+layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "loc" type: "Convolution" bottom: "c" top: "loc"
+  convolution_param { num_output: 12 kernel_size: 1 } }
+layer { name: "conf" type: "Convolution" bottom: "c" top: "conf"
+  convolution_param { num_output: 6 kernel_h: 1 kernel_w: 1 } }
+layer { name: "lp" type: "Permute" bottom: "loc" top: "lp"
+  permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "lf" type: "Flatten" bottom: "lp" top: "lf" }
+layer { name: "cp" type: "Permute" bottom: "conf" top: "cp" }
+layer { name: "cf" type: "Flatten" bottom: "cp" top: "cf" }
+layer { name: "cr" type: "Reshape" bottom: "cf" top: "cr" }
+layer { name: "cs" type: "Softmax" bottom: "cr" top: "cs" }
+layer { name: "csf" type: "Flatten" bottom: "cs" top: "csf" }
+layer { name: "prior" type: "PriorBox" bottom: "c" bottom: "data" top: "prior"
+  prior_box_param { min_size: 4.f aspect_ratio: 2 variance: .1 variance: .2
+    variance: 3e-1 variance: 0.4 step_h: 2 step_w: 3 clip: true offset: 0.25 } }
+layer { name: "out" type: "DetectionOutput" bottom: "lf" bottom: "csf" bottom: "prior"
+  top: "out" detection_output_param { num_classes: 2 code_type: CENTER_SIZE
+    nms_param { nms_threshold: 0.5 } confidence_threshold: 0.125 keep_top_k: 7 } }
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "net.prototxt"
+    path.write_text(text)
+    return path
+
+
+def test_a_whole_detector(tmp_path: Path) -> None:
+    spec = read_prototxt(written(tmp_path, SMALL))
+    assert spec.num_classes == 2
+    assert spec.anchors.image_size == (16, 24)
+    assert spec.anchors.levels == (
+        AnchorLevel((8, 12), (4.0,), aspect_ratios=(2.0,), step=(2.0, 3.0)),
+    )
+    assert (spec.anchors.clip, spec.anchors.offset) == (True, 0.25)
+    assert spec.anchors.variances == (0.2, 0.1, 0.4, 0.3)
+    assert spec.preprocessing.mean == (1.0, 1.0, 1.0)
+    assert spec.post_processing.score_threshold == 0.125
+    assert spec.post_processing.iou_threshold == 0.5
+    assert spec.post_processing.max_detections == 7
+    model, report = build_from_prototxt(tmp_path / "net.prototxt", None, ["-", "cat"])
+    assert len(report.missing) == 6
+    assert model.detect(np.zeros((1, 16, 24, 3), np.uint8)).boxes.shape == (1, 7, 4)
+
+
+def test_sigmoid_scores_and_a_mean_of_the_caller(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL.replace('"Softmax"', '"Sigmoid"'))
+    spec = read_prototxt(path, mean=(1, 2, 3), scale=0.5)
+    assert spec.score_activation == "sigmoid"
+    assert spec.preprocessing.mean == (1, 2, 3)
+    assert spec.preprocessing.scale == (0.5,) * 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"ReLU"', '"Deconvolution"', "types Deconvolution are not known; known are"),
+        ('"Convolution" bottom: "data"', '"LSTM" bottom: "data"', "types LSTM are not"),
+        ('bottom: "data" top: "c"', 'bottom: "c" top: "c"', "come from nowhere"),
+        ('bottom: "lf"', 'bottom: "nothing"', "'nothing' is an input of a layer"),
+        ('type: "Flatten" bottom: "lp"', 'type: "Flatten" bottom: "lf"', "one|head"),
+        ("num_output: 12", "num_output: 16", r"layer loc gives .*16.*ask for .*12"),
+        ("num_output: 6", "num_output: 8", "layer conf gives"),
+        ("num_output: 4", "num_output: 1000000000", "num_output must be an integer in"),
+        ("dim: [1, 3, 16, 24]", "dim: [1, 3, 99999, 99999]", "must be an integer|size"),
+        ("dim: [1, 3, 16, 24]", "dim: [1, 1, 16, 24]", r"\[1, 3, h, w\]"),
+        ("kernel_size: 3", "kernel_size: 99", "its output would have the size"),
+        ("CENTER_SIZE", "CORNER", "code_type must be"),
+        ("num_classes: 2", "num_classes: 1", "num_classes"),
+        ("min_size: 4.f", "min_size: -4", "line .*PriorBox: min_sizes"),
+        ("min_size: 4.f", "min_size: nan", "must be a finite number, got 'nan'"),
+        ("keep_top_k: 7", "keep_top_k: 7.5", "keep_top_k must be an integer, got 7.5"),
+        ("keep_top_k: 7", "keep_top_k { a: 1 }", "must be a value, not a message"),
+        ('"DetectionOutput"', '"Output"', "one layer DetectionOutput, got 0"),
+        ('bottom: "csf"', 'bottom: "cf"', "must come from a Softmax or Sigmoid"),
+        ('"PriorBox"', '"Flatten"', "must be of type PriorBox"),
+        ("layer < name", "layer { name", "braces do not match"),
+        ("nms_threshold: 0.5", "nms_threshold: 0.5 eta: 0.9", "eta must be 1"),
+        ('name: "conf"', 'name: "loc"', "two layers 'loc'"),
+    ],
+)
+def test_mistakes_are_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in SMALL
+    path = written(tmp_path, SMALL.replace(old, new))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_prototxt(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_prototxt(tmp_path / "none.prototxt")
+
+
+def readable(path: Path) -> bool:
+    """Whether the file is read; the error names it if not."""
+    try:
+        read_prototxt(path)
+    except ValueError as error:
+        if str(path) not in str(error):
+            raise
+        return False
+    return True
+
+
+def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    letters = "{}<>[]:\"'#0-.\n a"
+    read = []
+    for _ in range(400):
+        text = list(SMALL)
+        for place in rng.integers(0, len(text), rng.integers(1, 4)):
+            text[place] = letters[rng.integers(len(letters))]
+        cut = rng.integers(1, len(text)) if rng.random() < 0.3 else len(text)
+        read.append(readable(written(tmp_path, "".join(text[:cut]))))
+    assert 0 < sum(read) < len(read)
+
+
+@pytest.mark.parametrize(
+    "text", ["a {" * 100_000, "a: [" * 1000, "]", "a: [1", ": 1", '"a": 1', "a: }", "{"]
+)
+def test_texts_without_a_meaning(text: str) -> None:
+    with pytest.raises(ValueError, match=r"line|middle"):
+        parse_text(text)
+
+
+def test_text_format() -> None:
+    message = parse_text(
+        'a: 1, a: -2; b { c: "x\\n\\101" } b: < c: y > d: [3, 4.5] e: t'
+    )
+    assert message.integers("a") == [1, -2]
+    assert [part.text("c") for part in message.messages("b")] == ["x\nA", "y"]
+    assert message.numbers("d") == [3.0, 4.5]
+    assert message.flag("e", False)
+    assert message.integer("none", 9) == 9
+    assert message.names() == ("a", "b", "d", "e")
+
+
+def change(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(options: dict[str, Any]) -> None:
+        target: Any = options
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("apply", "message"),
+    [
+        (change("layers", value=3), "layers must be a list|cannot take"),
+        (change("layers", 0, value=3), "layer 0 must be an object"),
+        (change("layers", 0, "type", value="os.system"), "unknown type 'os.system'"),
+        (change("layers", 0, "values", "num_output", value=10**9), "num_output"),
+        (change("layers", 0, "values", "kernel", value=[3]), "two integers"),
+        (change("layers", 0, "values", "more", value=1), r"unknown \['more'\]"),
+        (change("layers", 0, "bottom", value=["c"]), "'c' comes from nowhere"),
+        (change("layers", 0, "bottom", value=[]), "must have 1 to 1 inputs"),
+        (change("layers", 0, "bottom", value="data"), "must be texts"),
+        (change("layers", 0, "name", value=None), "must be texts"),
+        (change("offsets", value=["none"]), "no layer 'none', which is a head"),
+        (change("offsets", value=["relu"]), "head relu must be a Convolution"),
+        (change("offsets", value=[]), "offsets must name one layer for each"),
+        (change("logits", value=[["conf"]]), "which is a head"),
+    ],
+)
+def test_hostile_descriptions(
+    apply: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
+) -> None:
+    """What `model.json` may hold."""
+    spec = read_prototxt(written(tmp_path, SMALL)).to_dict()
+    apply(spec["options"])
+    with pytest.raises(ValueError, match=message):
+        build_from_spec(ModelSpec.from_dict(spec))
+
+
+def test_a_network_that_would_be_too_large(tmp_path: Path) -> None:
+    wide = SMALL.replace("num_output: 4", "num_output: 65536")
+    middle = """layer { name: "w" type: "Convolution" bottom: "c" top: "c"
+      convolution_param { num_output: 65536 kernel_size: 1 } } layer { name: "loc" """
+    text = wide.replace('layer { name: "loc"', middle)
+    with pytest.raises(ValueError, match="more than 536870912 weights"):
+        read_prototxt(written(tmp_path, text))
+
+
+def test_without_a_file_there_is_no_such_model() -> None:
+    with pytest.raises(ValueError, match="build_from_prototxt"):
+        build_model("caffe_network")
+
+
+def test_layers_keep_their_names(tmp_path: Path) -> None:
+    """Slashes are none in Keras, and two names may become one."""
+    text = SMALL.replace('name: "relu"', 'name: "c_1"')
+    model, _ = build_from_prototxt(written(tmp_path, text))
+    names = {layer.name for layer in model.network.layers}
+    assert {"c_1", "c_1_2"} <= names
+
+
+# Layers one by one
+
+
+def applied(text: str, *inputs: Any) -> Any:
+    """What a layer gives for inputs [B, h, w, c], after a check of its size."""
+    message = parse_text(text)
+    kind = LAYER_TYPES[message.text("type")]
+    values = checked_values(message.text("type"), kind.read(message), "layer x")
+    size = kind.size(values, [value.shape[1:] for value in inputs])
+    symbols = [keras.Input(value.shape[1:]) for value in inputs]
+    network = keras.Model(symbols, kind.build(values, "x", symbols))
+    found = network(list(inputs), training=False).numpy()
+    assert found.shape[1:] == size
+    return found, network
+
+
+def slow_pool(features: Any, kernel: int, stride: int, pad: int, average: bool) -> Any:
+    """Caffe's pooling, window by window."""
+    _, height, width, channels = features.shape
+    counts = []
+    for side in (height, width):
+        count = math.ceil((side + 2 * pad - kernel) / stride) + 1
+        if (count - 1) * stride >= side + pad:
+            count -= 1
+        counts.append(count)
+    result = np.zeros((len(features), *counts, channels))
+    for i in range(counts[0]):
+        for j in range(counts[1]):
+            top, left = i * stride - pad, j * stride - pad
+            bottom, right = (
+                min(top + kernel, height + pad),
+                min(left + kernel, width + pad),
+            )
+            area = (bottom - top) * (right - left)
+            window = features[:, max(top, 0) : bottom, max(left, 0) : right]
+            pooled = window.sum((1, 2)) / area if average else window.max((1, 2))
+            result[:, i, j] = pooled
+    return result
+
+
+@pytest.mark.parametrize("side", [1, 5, 6, 7, 8, 19])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(2, 2, 0), (3, 2, 0), (3, 1, 1), (3, 2, 1), (1, 2, 0)]
+)
+@pytest.mark.parametrize("kind", ["MAX", "AVE"])
+def test_pooling(side: int, kernel: int, stride: int, pad: int, kind: str) -> None:
+    if side + 2 * pad < kernel:
+        pytest.skip("the window is larger than the image")
+    features = RNG.normal(size=(2, side, side + 3, 3)).astype(np.float32) - 2
+    found, _ = applied(
+        f'type: "Pooling" pooling_param {{ pool: {kind} kernel_size: {kernel} '
+        f"stride: {stride} pad: {pad} }}",
+        features,
+    )
+    expected = slow_pool(features, kernel, stride, pad, kind == "AVE")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_of_the_whole_image() -> None:
+    features = RNG.normal(size=(2, 5, 7, 3)).astype(np.float32)
+    found, _ = applied(
+        'type: "Pooling" pooling_param { pool: AVE global_pooling: true }', features
+    )
+    np.testing.assert_allclose(found[:, 0, 0], features.mean((1, 2)), atol=1e-6)
+    layer = CaffePooling((3, 3), (2, 2), (1, 1), average=True)
+    assert CaffePooling.from_config(layer.get_config()).pad == (1, 1)
+
+
+def slow_convolution(
+    features: Any, kernel: Any, stride: int, pad: int, dilation: int, group: int
+) -> Any:
+    """A convolution out of sums; `kernel` [out, in / group, h, w]."""
+    padded = np.pad(features, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    outputs, inputs, height, width = kernel.shape
+    reach = dilation * (height - 1) + 1
+    rows = (padded.shape[1] - reach) // stride + 1
+    columns = (padded.shape[2] - reach) // stride + 1
+    result = np.zeros((len(features), rows, columns, outputs))
+    for o in range(outputs):
+        first = o // (outputs // group) * inputs
+        for y in range(height):
+            for x in range(width):
+                part = padded[
+                    :,
+                    y * dilation : y * dilation + (rows - 1) * stride + 1 : stride,
+                    x * dilation : x * dilation + (columns - 1) * stride + 1 : stride,
+                    first : first + inputs,
+                ]
+                result[..., o] += (part * kernel[o, :, y, x]).sum(-1)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("outputs", "group", "stride", "pad", "dilation"),
+    [
+        (6, 1, 1, 1, 1),
+        (6, 1, 2, 0, 1),
+        (8, 4, 1, 2, 2),
+        (4, 4, 2, 1, 1),
+        (6, 2, 1, 1, 1),
+    ],
+)
+def test_convolution(
+    outputs: int, group: int, stride: int, pad: int, dilation: int
+) -> None:
+    from ssdops.models.weights.caffe import _expected
+
+    features = RNG.normal(size=(2, 9, 8, 4)).astype(np.float32)
+    text = (
+        f'type: "Convolution" convolution_param {{ num_output: {outputs} '
+        f"kernel_size: 3 group: {group} stride: {stride} pad: {pad} "
+        f"dilation: {dilation} bias_term: false }}"
+    )
+    _, network = applied(text, features)
+    kernel = RNG.normal(size=(outputs, 4 // group, 3, 3)).astype(np.float32)
+    [blob] = _expected(network.get_layer("x"))
+    assert blob.shape == kernel.shape
+    blob.variable.assign(blob.convert(kernel))
+    expected = slow_convolution(features, kernel, stride, pad, dilation, group)
+    np.testing.assert_allclose(network(features), expected, rtol=1e-4, atol=1e-4)
+
+
+ONE = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
+TWO = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "expected"),
+    [
+        ('type: "ReLU"', (ONE,), np.maximum(ONE, 0)),
+        (
+            'type: "ReLU" relu_param { negative_slope: 0.1 }',
+            (ONE,),
+            np.where(ONE > 0, ONE, 0.1 * ONE),
+        ),
+        ('type: "ReLU6"', (9 * ONE,), np.clip(9 * ONE, 0, 6)),
+        ('type: "PReLU"', (ONE,), np.where(ONE > 0, ONE, 0.25 * ONE)),
+        ('type: "Sigmoid"', (ONE,), 1 / (1 + np.exp(-ONE))),
+        ('type: "TanH"', (ONE,), np.tanh(ONE)),
+        ('type: "ELU"', (ONE,), np.where(ONE > 0, ONE, np.expm1(ONE))),
+        ('type: "Dropout"', (ONE,), ONE),
+        ('type: "Scale" scale_param { bias_term: true }', (ONE,), ONE),
+        ('type: "BatchNorm"', (ONE,), ONE / np.sqrt(1 + 1e-5)),
+        ('type: "Eltwise"', (ONE, TWO), ONE + TWO),
+        (
+            'type: "Eltwise" eltwise_param { coeff: 1 coeff: -2 }',
+            (ONE, TWO),
+            ONE - 2 * TWO,
+        ),
+        ('type: "Eltwise" eltwise_param { operation: PROD }', (ONE, TWO), ONE * TWO),
+        (
+            'type: "Eltwise" eltwise_param { operation: MAX }',
+            (ONE, TWO),
+            np.maximum(ONE, TWO),
+        ),
+        ('type: "Concat"', (ONE, TWO), np.concatenate([ONE, TWO], -1)),
+        (
+            'type: "Normalize" norm_param { across_spatial: false '
+            "channel_shared: true scale_filler { value: 3 } }",
+            (ONE,),
+            3 * ONE / np.linalg.norm(ONE, axis=-1, keepdims=True),
+        ),
+    ],
+)
+def test_layers_without_borders(text: str, inputs: Any, expected: Any) -> None:
+    found, _ = applied(text, *inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('type: "Normalize"', "across_spatial must be false"),
+        ('type: "Scale" scale_param { axis: 0 }', "axis and num_axes must be 1"),
+        ('type: "Concat" concat_param { axis: 2 }', "axis must be 1"),
+        ('type: "Eltwise" eltwise_param { operation: DIV }', "must be one of SUM"),
+        (
+            'type: "Eltwise" eltwise_param { coeff: 2 coeff: 3 }',
+            "coeff must be given for 1",
+        ),
+        (
+            'type: "Pooling" pooling_param { pool: STOCHASTIC }',
+            "must be one of MAX, AVE",
+        ),
+        ('type: "Convolution"', "num_output must be an integer in"),
+        (
+            'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 '
+            "group: 2 }",
+            "group must divide 3 inputs",
+        ),
+    ],
+)
+def test_layers_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        applied(text, ONE)
+
+
+def test_every_type_is_tested() -> None:
+    """By this file; those of the same code need no test each."""
+    text = Path(__file__).read_text()
+    same = {"ConvolutionDepthwise", "DepthwiseConvolution", "Split"}
+    assert {kind for kind in LAYER_TYPES if f'type: "{kind}"' not in text} == same
+
+
+def test_the_deploy_file_of_mobilenet_reads_itself_again() -> None:
+    spec = read_prototxt(data_path(DEPLOY))
+    assert ModelSpec.from_dict(spec.to_dict()) == spec
