@@ -28,14 +28,32 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="Weights (.caffemodel, .tflite, .pth, .safetensors, .npz), or the "
-            "folder of a saved model or a run."
+            help="Weights (.caffemodel, .tflite, .pb, .pth, .safetensors, .npz), or "
+            "the folder of a saved model or a run."
         ),
     ],
     to: Annotated[Path, typer.Option(help="Folder for the model.")],
     model: Annotated[
         str | None,
         typer.Option(help="Name of the model; without it the one that fits is found."),
+    ] = None,
+    prototxt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Caffe's description of the network, from which model, anchors and "
+            "thresholds are taken; see --mean and --scale."
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B,G,R",
+            help="With --prototxt: what is subtracted from blue, green and red.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="With --prototxt: the factor after that."),
     ] = None,
     model_options: Annotated[
         list[str] | None,
@@ -107,7 +125,16 @@ def import_model(
         if not overwrite and find_model(to) is not None:
             raise ValueError(f"{to} has a model already; --overwrite replaces it")
         names = None if classes is None else chosen_classes(classes)
-        imported, report = _imported(source, model, model_options, labels, partial)
+        if prototxt is None:
+            if mean is not None or scale is not None:
+                raise ValueError("--mean and --scale go with --prototxt")
+            imported, report = _imported(source, model, model_options, labels, partial)
+        else:
+            if model is not None or model_options:
+                raise ValueError("--prototxt is a model: leave out --model")
+            imported, report = _described(
+                source, prototxt, mean, scale, labels, partial
+            )
         _show(console, source, imported, report)
         contents = _contents(source, imported, report)
         if names is not None:
@@ -160,6 +187,34 @@ def _imported(
         shapes = {weight.path: tuple(weight.shape) for weight in model.network.weights}
         return model, LoadReport(loaded=shapes)
     return build_from_weights(name, source, names, strict=not partial, **values)
+
+
+def _described(
+    source: str,
+    prototxt: Path,
+    mean: str | None,
+    scale: float | None,
+    labels: Path | None,
+    partial: bool,
+) -> tuple[SSD, LoadReport]:
+    """Returns the model of a prototxt, and what was loaded."""
+    from ssdops.cli.detect import read_class_names
+    from ssdops.models import build_from_prototxt
+
+    means = None
+    if mean is not None:
+        try:
+            means = [float(number) for number in mean.split(",")]
+        except ValueError:
+            raise ValueError(f"--mean must be like 104,117,123, got {mean!r}") from None
+    return build_from_prototxt(
+        prototxt,
+        source,
+        None if labels is None else read_class_names(labels),
+        mean=means,
+        scale=scale,
+        strict=not partial,
+    )
 
 
 def _changed(

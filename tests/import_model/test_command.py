@@ -90,6 +90,31 @@ def test_a_caffemodel_is_recognised(run: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), blobs["conv0"][0])
 
 
+def test_a_prototxt_is_a_model(run: Run, tmp_path: Path) -> None:
+    prototxt = data_path("parity/random_weights/mobilenet_ssd_deploy.prototxt")
+    blobs = weight_generator().weights(str(prototxt))
+    (tmp_path / "net.caffemodel").write_bytes(caffemodel(blobs))
+    described = ("net.caffemodel", "--prototxt", prototxt, "--to", "out")
+    result = run(*described, "--mean", "127.5,127.5,127.5", "--scale", "0.007843")
+    assert result.exit_code == 0, result.output
+    assert "caffe_network, 21 classes" in result.output
+    spec = ssdops.load(tmp_path / "out").spec
+    named = build_model("mobilenet_ssd").spec
+    assert spec.anchors == named.anchors
+    assert spec.preprocessing == named.preprocessing
+    assert spec.post_processing == named.post_processing
+    for wrong, message in (
+        (("--mean", "1,x,3"), "must be like 104,117,123, got '1,x,3'"),
+        (("--mean", "1,2"), "must be three numbers"),
+        (("--model", "mobilenet_ssd"), "is a model: leave out --model"),
+    ):
+        result = run(*described[:-1], "new", *wrong)
+        assert result.exit_code == 1
+        assert message in result.output
+    result = run("net.caffemodel", "--to", "new", "--scale", "2")
+    assert "--mean and --scale go with --prototxt" in result.output
+
+
 def test_a_backbone_and_the_rest_at_random(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {
