@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading photos into arrays, and resizing them as the detectors expect."""
+"""Reading photos into arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ __all__ = [
     "decode_image",
     "load_image",
     "read_image_size",
-    "resize_image",
 ]
 
 MAX_PIXELS = 100_000_000
@@ -142,29 +141,3 @@ def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return np.asarray(image.convert("RGB"))
-
-
-def resize_image(
-    image: npt.NDArray[np.uint8], image_size: tuple[int, int]
-) -> npt.NDArray[np.uint8]:
-    """Returns the image stretched to a size, uint8 [h, w, 3].
-
-    Bilinear, with pixel centres at half coordinates and without smoothing before
-    shrinking: `tf.image.resize(antialias=False)`, which equals OpenCV's `INTER_LINEAR`
-    within one grey level. Pillow's bilinear filter always smooths and differs visibly.
-
-    Args:
-        image: uint8 [H, W, 3].
-        image_size: Height and width to return.
-
-    Raises:
-        ValueError: If the image does not have three dimensions with three channels.
-    """
-    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"image must have shape [H, W, 3], got {list(image.shape)}")
-    if tuple(image.shape[:2]) == tuple(image_size):
-        return image
-    import tensorflow as tf  # noqa: PLC0415
-
-    resized = tf.image.resize(image, image_size, method="bilinear", antialias=False)
-    return np.asarray(tf.cast(tf.round(resized), tf.uint8))

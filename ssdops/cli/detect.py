@@ -249,12 +249,13 @@ def detect_photo(detector: SSD, image: Any, **options: Any) -> list[dict[str, An
         "???" are left out.
     """
     from ssdops.boxes import clip_boxes, relative_to_pixels
-    from ssdops.image_io import resize_image
 
-    resized = resize_image(image, detector.spec.image_size)
+    resized = detector.spec.preprocessing.fit(image)
     result = detector.detect(resized[None], **options)
     count = int(result.num_detections[0])
-    boxes = clip_boxes(result.boxes[0, :count].numpy().astype(float))
+    found = result.boxes[0, :count].numpy().astype(float)
+    found = detector.spec.preprocessing.to_image(found, image.shape[:2])
+    boxes = clip_boxes(found)
     pixels = relative_to_pixels(boxes, image.shape[:2])
     return [
         {

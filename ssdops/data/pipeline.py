@@ -15,7 +15,8 @@ from PIL import Image
 from ssdops.constants import IGNORE_LABEL, PADDING_LABEL
 from ssdops.data.augmentation import Augmentation, augment
 from ssdops.data.records import Dataset, Record
-from ssdops.image_io import ImageError, resize_image
+from ssdops.image_io import ImageError
+from ssdops.resizing import resize_image
 
 CACHE_BYTES: Final = 2 * 2**30
 """Decoded images of a data set are kept in memory up to this many bytes."""
@@ -115,16 +116,26 @@ def training_batches(
 
 
 def evaluation_batches(
-    dataset: Dataset, image_size: tuple[int, int], batch_size: int
+    dataset: Dataset,
+    image_size: tuple[int, int],
+    batch_size: int,
+    fit: Callable[[_Pixels], _Pixels] | None = None,
 ) -> tf.data.Dataset:
     """All images once, in the order of the records; the last batch may be smaller.
 
     Arguments and elements are those of `training_batches`.
+
+    Args:
+        dataset: images with ground truth.
+        image_size: height and width of the images.
+        batch_size: images per batch.
+        fit: makes an image of this size of one of another, uint8 [H, W, 3]; None to
+            stretch it, which is what the ground truth is right for.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     table = _GroundTruth(dataset, use_difficult=True)
-    images = _DecodedImages(dataset, _resized_to(image_size))
+    images = _DecodedImages(dataset, fit or _resized_to(image_size))
 
     def load(index: tf.Tensor) -> dict[str, Any]:
         return _element(images.at(index), *table.at(index), index, image_size)

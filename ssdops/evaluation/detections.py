@@ -166,16 +166,23 @@ def detect_dataset(
 def _detect_batches(
     model: SSD, dataset: Dataset, batch_size: int, **options: Any
 ) -> Iterator[ImageDetections]:
-    batches = evaluation_batches(dataset, model.spec.image_size, batch_size)
+    preprocessing = model.spec.preprocessing
+    batches = evaluation_batches(
+        dataset, model.spec.image_size, batch_size, preprocessing.fit
+    )
     for batch in readable(batches):
         found = model.detect(batch["images"], **options)
         boxes, scores, classes, counts = (value.numpy() for value in found)
         finite = np.isfinite(boxes).all(axis=-1, keepdims=True)
         boxes = np.where(finite, boxes, np.zeros_like(boxes))
         for i, index in enumerate(batch["indices"].numpy()):
+            record = dataset.records[index]
+            of_image = boxes[i, : counts[i]]
+            if preprocessing.resize != "stretch":
+                of_image = preprocessing.to_image(of_image, pixel_size(record))
             yield ImageDetections(
-                dataset.records[index].image_id,
-                boxes[i, : counts[i]],
+                record.image_id,
+                of_image,
                 scores[i, : counts[i]],
                 classes[i, : counts[i]],
             )

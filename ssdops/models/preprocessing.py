@@ -6,9 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from ssdops.models.plain_values import checked_keys, finite, whole_number
+from ssdops.resizing import (
+    boxes_from_window,
+    letterbox,
+    letterbox_window,
+    resize_image,
+)
 
 __all__ = ["Preprocessing"]
 
@@ -68,6 +76,40 @@ class Preprocessing:
             scale = (scale,) * 3
         object.__setattr__(self, "mean", _channels("mean", self.mean))
         object.__setattr__(self, "scale", _channels("scale", scale))
+
+    def fit(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Returns an image at the size of the network input, uint8 [h, w, 3].
+
+        Args:
+            image: RGB, uint8 [H, W, 3].
+
+        Raises:
+            ValueError: For another shape or dtype.
+        """
+        if self.resize == "stretch":
+            return resize_image(image, self.image_size)
+        colour = self.mean if self.channel_order == "rgb" else self.mean[::-1]
+        red, green, blue = (int(min(255, max(0, round(value)))) for value in colour)
+        return letterbox(image, self.image_size, (red, green, blue))
+
+    def to_image(
+        self, boxes: npt.NDArray[np.floating], size: tuple[int, int]
+    ) -> npt.NDArray[np.floating]:
+        """Returns boxes in what `fit` gives as boxes in the image it was given.
+
+        Args:
+            boxes: Relative corners [..., 4], floating dtype.
+            size: Height and width of the image.
+
+        Returns:
+            Relative corners [..., 4] of the same dtype, unclipped.
+        """
+        if self.resize == "stretch":
+            return boxes
+        height, width = self.image_size
+        top, left, bottom, right = letterbox_window(size, self.image_size)
+        window = (top / height, left / width, bottom / height, right / width)
+        return boxes_from_window(boxes, window)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the network input, float32 [B, h, w, 3].

@@ -30,6 +30,7 @@ from ssdops.data import Augmentation, Dataset, training_batches
 from ssdops.evaluation import evaluate
 from ssdops.models import SSD
 from ssdops.ops import MultiboxLoss, assign_targets, multibox_loss
+from ssdops.training.checks import check_model_and_data
 
 # Of what an anchor shall predict: its class, then its offsets.
 _TARGET_WIDTH = 5
@@ -139,11 +140,7 @@ def fit_batches(
         ValueError: if the classes of detector and data differ in number, or as
             `training_batches`.
     """
-    if ssd.spec.num_classes != dataset.num_classes:
-        raise ValueError(
-            f"the model has {ssd.spec.num_classes} classes,"
-            f" the data set {dataset.num_classes}"
-        )
+    check_model_and_data(ssd, dataset)
 
     def with_targets(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         targets = assign_targets(

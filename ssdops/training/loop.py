@@ -26,6 +26,7 @@ from ssdops.data import (
 from ssdops.evaluation import evaluate
 from ssdops.image_io import ImageError
 from ssdops.models import SSD
+from ssdops.training.checks import check_model_and_data
 from ssdops.training.config import CONFIG_FILE, TrainingConfig
 from ssdops.training.distribution import (
     LOST_WORKER_ERRORS,
@@ -157,11 +158,7 @@ def train(
     """
     folder = Path(folder)
     console = console or Console()
-    if model.spec.num_classes != train_data.num_classes:
-        raise ValueError(
-            f"the model has {model.spec.num_classes} classes,"
-            f" the data set {train_data.num_classes}"
-        )
+    check_model_and_data(model, train_data)
     augmentation = make_augmentation(config.augmentation, config.augmentation_options)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if config.batch_size % (replicas * config.accumulation_steps):

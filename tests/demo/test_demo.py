@@ -120,8 +120,9 @@ def test_other_settings_are_refused_and_harm_nothing(finished):
 
 
 def test_the_model_is_usable(finished):
-    from ssdops.image_io import load_image, resize_image
+    from ssdops.image_io import load_image
     from ssdops.models import load_model
+    from ssdops.resizing import resize_image
 
     folder, *_ = finished
     model = load_model(folder / "model")

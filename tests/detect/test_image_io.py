@@ -19,7 +19,6 @@ from ssdops.image_io import (
     decode_image,
     load_image,
     read_image_size,
-    resize_image,
 )
 
 ORIENTATION = 0x0112
@@ -213,41 +212,6 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         load_image(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match="is not a file"):
         load_image(tmp_path)
-
-
-def half_pixel_bilinear(image: Any, size: tuple[int, int]) -> Any:
-    """Bilinear interpolation at ((i + 1/2) * scale - 1/2), edges repeated."""
-    result = image.astype(np.float64)
-    for axis, length in enumerate(size):
-        count = result.shape[axis]
-        place = (np.arange(length) + 0.5) * count / length - 0.5
-        place = np.clip(place, 0, count - 1)
-        low = np.floor(place).astype(int)
-        high = np.minimum(low + 1, count - 1)
-        shape = [1, 1, 1]
-        shape[axis] = length
-        weight = (place - low).reshape(shape)
-        result = (
-            result.take(low, axis) * (1 - weight) + result.take(high, axis) * weight
-        )
-    return result
-
-
-@pytest.mark.parametrize("size", [(13, 50), (48, 72), (7, 9), (24, 36), (1, 1)])
-def test_resize_is_half_pixel_bilinear(size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(1)
-    image = rng.integers(0, 256, (24, 36, 3), dtype=np.uint8)
-    resized = resize_image(image, size)
-    assert resized.dtype == np.uint8
-    assert resized.shape == (*size, 3)
-    expected = half_pixel_bilinear(image, size)
-    assert np.abs(resized - expected).max() <= 0.501
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (0, 4, 3), (1, 4, 4, 3)])
-def test_other_arrays_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"image must have shape \[H, W, 3\]"):
-        resize_image(np.zeros(shape, np.uint8), (2, 2))
 
 
 def test_result_can_be_written(tmp_path: Path) -> None:

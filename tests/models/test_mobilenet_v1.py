@@ -16,9 +16,10 @@ from support.data import data_path
 
 from ssdops import box_iou
 from ssdops.cli.detect import read_class_names
-from ssdops.image_io import load_image, resize_image
+from ssdops.image_io import load_image
 from ssdops.models import SSD, build_from_weights, build_model
 from ssdops.models.weights import LoadReport, load_tflite_arrays, read_npz, read_tflite
+from ssdops.resizing import resize_image
 
 RUNS = "parity/coco_ssd_mobilenet_v1_quant"
 WEIGHTS = "weights/coco_ssd_mobilenet_v1_quant"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from support.data import data_path
 
-from ssdops.image_io import load_image, resize_image
+from ssdops.image_io import load_image
 from ssdops.models import SSD, build_from_weights, build_model, change_classes
 from ssdops.models.class_names import VOC_CLASS_NAMES, match_class_names
 from ssdops.models.transfer import transfer_weights
+from ssdops.resizing import resize_image
 
 SMALL = {"image_size": (64, 64), "width": 0.25}
 NAMES = ("background", "cat", "dining table", "motorcycle", "tv")

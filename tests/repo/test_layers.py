@@ -37,6 +37,7 @@ IMPORTS = {
     "ssdops.files": LEAVES,
     "ssdops.image_io": LEAVES,
     "ssdops.protobuf_text": (),
+    "ssdops.resizing": (),
     "ssdops.visualization": (*LEAVES, "ssdops.boxes"),
     "ssdops.reference": LEAVES,
     "ssdops.ops": (
@@ -55,6 +56,7 @@ IMPORTS = {
         "ssdops.image_io",
         "ssdops.ops",
         "ssdops.protobuf_text",
+        "ssdops.resizing",
     ),
     "ssdops.data": (
         *LEAVES,
@@ -63,6 +65,7 @@ IMPORTS = {
         "ssdops.image_io",
         "ssdops.ops",
         "ssdops.protobuf_text",
+        "ssdops.resizing",
     ),
     "ssdops.evaluation": (
         *LEAVES,
@@ -121,6 +124,7 @@ NO_TENSORFLOW = (
     "ssdops/benchmarking/results.py",
     "ssdops/benchmarking/session.py",
     "ssdops/benchmarking/worker.py",
+    "ssdops/resizing.py",
     "ssdops/benchmarking/workloads.py",
     "ssdops/constants.py",
     "tests/kernels",
