@@ -155,6 +155,8 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.20"],
+        # Frames of video files.
+        "video": ["av>=12"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.3",

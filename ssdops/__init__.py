@@ -20,8 +20,10 @@ except PackageNotFoundError:  # a source folder that was never installed
 _HOME = {
     "AnchorMatches": "ssdops.ops",
     "DetectResult": "ssdops.ops",
+    "DetectedImage": "ssdops.detection",
     "Detections": "ssdops.ops",
     "DetectionsWithAnchors": "ssdops.ops",
+    "Detector": "ssdops.detection",
     "NativeUnavailableError": "ssdops._loader",
     "NativeUnavailableWarning": "ssdops._loader",
     "Targets": "ssdops.ops",
@@ -44,6 +46,7 @@ _SUBMODULES = (
     "anchors",
     "boxes",
     "data",
+    "detection",
     "evaluation",
     "image",
     "models",
@@ -56,8 +59,10 @@ _SUBMODULES = (
 __all__ = [
     "AnchorMatches",
     "DetectResult",
+    "DetectedImage",
     "Detections",
     "DetectionsWithAnchors",
+    "Detector",
     "MultiboxLoss",
     "NativeUnavailableError",
     "NativeUnavailableWarning",
@@ -72,6 +77,7 @@ __all__ = [
     "data",
     "decode_boxes",
     "detect",
+    "detection",
     "encode_boxes",
     "evaluation",
     "image",
@@ -93,6 +99,7 @@ if TYPE_CHECKING:
         anchors,
         boxes,
         data,
+        detection,
         evaluation,
         image,
         models,
@@ -103,6 +110,7 @@ if TYPE_CHECKING:
     )
     from ssdops._implementation import implementation
     from ssdops._loader import NativeUnavailableError, NativeUnavailableWarning
+    from ssdops.detection import DetectedImage, Detector
     from ssdops.models import load_model as load
     from ssdops.ops import (
         AnchorMatches,

@@ -16,9 +16,30 @@ if TYPE_CHECKING:
 
     from ssdops.anchors import AnchorGrid
 
-__all__ = ["class_color", "draw_detections", "draw_frames", "plot_anchors"]
+__all__ = [
+    "class_color",
+    "draw_detections",
+    "draw_frames",
+    "enlarged",
+    "plot_anchors",
+]
+
+MIN_PICTURE_SIDE = 384
+MAX_ENLARGED_SIDE = 2048
 
 Rectangle = tuple[float, float, float, float]
+
+
+def enlarged(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns a small image larger by a whole factor, so that names are readable.
+
+    Args:
+        image: uint8 [H, W, 3].
+    """
+    factor = max(1, round(MIN_PICTURE_SIDE / min(image.shape[:2])))
+    # An image with one very short side would grow without limit in the other.
+    factor = min(factor, max(1, MAX_ENLARGED_SIDE // max(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def class_color(label: int) -> tuple[int, int, int]:

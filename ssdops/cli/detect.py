@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from rich.console import Console
     from rich.table import Table
 
@@ -20,17 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "detect",
-    "detect_photo",
-    "enlarged",
     "load_detector",
     "output_name",
     "read_class_names",
 ]
 
-UNUSED_NAME = "???"
 MAX_LABELS_BYTES = 4 * 2**20
-MIN_PICTURE_SIDE = 384
-MAX_ENLARGED_SIDE = 2048
 
 
 def detect(
@@ -85,14 +78,19 @@ def detect(
     from rich.progress import track
 
     from ssdops.cli.quiet import start_tensorflow
+    from ssdops.detection import Detector
     from ssdops.files import write_atomically, write_json
-    from ssdops.image_io import load_image
-    from ssdops.visualization import draw_detections
 
     start_tensorflow()
     console = Console()
     try:
-        detector = load_detector(model, weights, labels)
+        detector = Detector(
+            load_detector(model, weights, labels),
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            batch_size=1,
+        )
         output.mkdir(parents=True, exist_ok=True)
         if json_file is not None:
             # Before the photos: nothing found may be lost to a place like this.
@@ -112,42 +110,20 @@ def detect(
         disable=len(photos) < 4 or not console.is_terminal,
     ):
         try:
-            image = load_image(photo)
-            found = detect_photo(
-                detector,
-                image,
-                score_threshold=score_threshold,
-                iou_threshold=iou_threshold,
-                max_detections=max_detections,
-            )
+            found = detector.detect(photo)
             target = output_name(output, photo, reserved)
-            picture = draw_detections(
-                enlarged(image),
-                [entry["relative_box"] for entry in found],
-                [entry["label"] for entry in found],
-                class_names=detector.class_names,
-                scores=[entry["score"] for entry in found],
-            )
+            picture = found.draw()
             write_atomically(target, partial(picture.save, quality=92))
         except (OSError, ValueError) as error:
             _complain(error)
             failed += 1
             continue
-        for entry in found:
-            del entry["relative_box"]
-        results.append(
-            {
-                "image": str(photo),
-                "width": image.shape[1],
-                "height": image.shape[0],
-                "detections": found,
-            }
-        )
+        results.append(found.to_dict())
         counted = f"{len(found)} object{'' if len(found) == 1 else 's'}"
         for line in (f"{photo}: {counted}", f"picture: {target}"):
             _say(console, line)
         if found:
-            console.print(_table(found))
+            console.print(_table(found.to_dict()["detections"]))
     if json_file is not None:
         try:
             write_json(json_file, results)
@@ -158,18 +134,6 @@ def detect(
     if failed:
         _complain(f"{failed} of {len(photos)} photos could not be processed")
         raise typer.Exit(1)
-
-
-def enlarged(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Returns a small image larger by a whole factor, so that names are readable.
-
-    Args:
-        image: uint8 [H, W, 3].
-    """
-    factor = max(1, round(MIN_PICTURE_SIDE / min(image.shape[:2])))
-    # An image with one very short side would grow without limit in the other.
-    factor = min(factor, max(1, MAX_ENLARGED_SIDE // max(image.shape[:2])))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _say(console: Console, line: str) -> None:
@@ -233,47 +197,6 @@ def load_detector(model: str, weights: Path | None, labels: Path | None) -> SSD:
     if weights is None:
         raise ValueError(f"--model {model} needs --weights (or the folder of a model)")
     return build_from_weights(model, weights, names)[0]
-
-
-def detect_photo(detector: SSD, image: Any, **options: Any) -> list[dict[str, Any]]:
-    """Returns the objects on one photo, best first.
-
-    Args:
-        detector: Detector.
-        image: RGB, uint8 [H, W, 3] of any size.
-        **options: Thresholds and limits of `SSD.detect`.
-
-    Returns:
-        Per object `label`, `name`, `score`, `box` in pixels and `relative_box`, both
-        (ymin, xmin, ymax, xmax) and clipped to the image. Classes that are called
-        "???" are left out.
-    """
-    from ssdops.boxes import clip_boxes, relative_to_pixels
-
-    resized = detector.spec.preprocessing.fit(image)
-    result = detector.detect(resized[None], **options)
-    count = int(result.num_detections[0])
-    found = result.boxes[0, :count].numpy().astype(float)
-    found = detector.spec.preprocessing.to_image(found, image.shape[:2])
-    boxes = clip_boxes(found)
-    pixels = relative_to_pixels(boxes, image.shape[:2])
-    return [
-        {
-            "label": int(label),
-            "name": detector.class_names[label],
-            "score": float(score),
-            "box": [float(value) for value in pixel_box],
-            "relative_box": [float(value) for value in box],
-        }
-        for label, score, pixel_box, box in zip(
-            result.classes[0, :count].numpy(),
-            result.scores[0, :count].numpy(),
-            pixels,
-            boxes,
-            strict=True,
-        )
-        if detector.class_names[label] != UNUSED_NAME
-    ]
 
 
 def output_name(folder: Path, photo: Path, reserved: set[Path]) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from ssdops.boxes import (
     pixels_to_relative,
@@ -194,29 +195,58 @@ def write_coco_results(
     """
     records = {record.image_id: record for record in dataset.records}
     ids = _category_ids(dataset)
-    entries = []
+    entries: list[dict[str, Any]] = []
     for found in detections:
         if found.image_id not in records:
             raise ValueError(f"image {found.image_id!r} is not in the data set")
-        name = found.image_id
-        image_id = int(name) if name.isdecimal() and str(int(name)) == name else name
         pixels = relative_to_pixels(
-            found.boxes.astype(np.float64), pixel_size(records[name])
+            found.boxes.astype(np.float64), pixel_size(records[found.image_id])
         )
-        for label, score, box in zip(
-            found.classes.tolist(),
-            found.scores.tolist(),
-            yxyx_to_xywh(pixels).tolist(),
-            strict=True,
-        ):
-            entry = {
-                "image_id": image_id,
-                "category_id": ids[label],
-                "bbox": [float(f"{value:.9g}") for value in box],
-                "score": float(f"{score:.9g}"),
-            }
-            entries.append(json.dumps(entry, ensure_ascii=False, allow_nan=False))
-    text = "[" + ",\n".join(entries) + "]\n"
+        categories = [ids[label] for label in found.classes.tolist()]
+        entries += coco_entries(found.image_id, pixels, found.scores, categories)
+    write_coco_entries(file, entries)
+
+
+def coco_entries(
+    image_id: str,
+    pixels: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.floating],
+    category_ids: Sequence[int],
+) -> list[dict[str, Any]]:
+    """The detections of an image as COCO has them, see `write_coco_results`.
+
+    Args:
+        image_id: name of the image.
+        pixels: `yxyx` corners in pixels, `[N, 4]`.
+        scores: `[N]`.
+        category_ids: N numbers.
+    """
+    is_number = image_id.isdecimal() and str(int(image_id)) == image_id
+    return [
+        {
+            "image_id": int(image_id) if is_number else image_id,
+            "category_id": category,
+            "bbox": [float(f"{value:.9g}") for value in box],
+            "score": float(f"{score:.9g}"),
+        }
+        for category, score, box in zip(
+            category_ids, scores.tolist(), yxyx_to_xywh(pixels).tolist(), strict=True
+        )
+    ]
+
+
+def write_coco_entries(
+    file: str | os.PathLike[str], entries: Iterable[dict[str, Any]]
+) -> None:
+    """Writes the objects of `coco_entries` as one list, a line each.
+
+    Raises:
+        OSError: if the place cannot be written.
+    """
+    lines = [
+        json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in entries
+    ]
+    text = "[" + ",\n".join(lines) + "]\n"
     write_atomically(Path(file), lambda partial: partial.write_text(text, "utf-8"))
 
 

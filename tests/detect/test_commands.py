@@ -19,8 +19,6 @@ from typer.testing import CliRunner
 from ssdops.anchors import AnchorGrid, anchor_grid, anchor_grid_names
 from ssdops.cli import app
 from ssdops.cli.detect import (
-    detect_photo,
-    enlarged,
     load_detector,
     output_name,
     read_class_names,
@@ -250,40 +248,6 @@ def test_class_names_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeff???\r\nperson\r\n\r\nFüchse [rot]\r\n\r\n".encode())
     assert read_class_names(path) == ["background", "person", "", "Füchse [rot]"]
-
-
-def test_detect_photo_scales_to_the_photo(saved: Path) -> None:
-    """Boxes in pixels belong to the photo's size, not to the network's."""
-    detector = load_detector(str(saved), None, None)
-    image = np.full((50, 200, 3), 90, np.uint8)
-    found = detect_photo(detector, image, score_threshold=0.1)
-    assert found
-    for entry in found:
-        expected = np.array(entry["relative_box"]) * [50, 200, 50, 200]
-        np.testing.assert_allclose(entry["box"], expected)
-        assert min(entry["relative_box"]) >= 0
-        assert max(entry["relative_box"]) <= 1
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((128, 128), (384, 384)),
-        ((375, 500), (375, 500)),
-        ((100, 90), (400, 360)),
-        ((1, 900), (2, 1800)),
-        ((1, 5000), (1, 5000)),
-        ((3000, 2000), (3000, 2000)),
-    ],
-)
-def test_pictures_of_small_photos_are_enlarged(
-    size: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    larger = enlarged(image)
-    assert larger.shape == (*expected, 3)
-    factor = expected[0] // size[0]
-    np.testing.assert_array_equal(larger[::factor, ::factor], image)
 
 
 def test_names_with_markup_are_printed_as_they_are(

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from ssdops.anchors import anchor_grid, anchor_grid_names
-from ssdops.visualization import class_color, draw_detections, plot_anchors
+from ssdops.visualization import (
+    class_color,
+    draw_detections,
+    enlarged,
+    plot_anchors,
+)
 
 BLACK = np.zeros((200, 300, 3), np.uint8)
 NAMES = ("background", "cat", "dog")
@@ -138,3 +143,24 @@ def test_plot_shows_the_boxes_in_pixels() -> None:
     assert (square.get_width(), square.get_height()) == pytest.approx((264, 264))
     wide = patches[3]
     assert wide.get_width() == pytest.approx(264 * 2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((128, 128), (384, 384)),
+        ((375, 500), (375, 500)),
+        ((100, 90), (400, 360)),
+        ((1, 900), (2, 1800)),
+        ((1, 5000), (1, 5000)),
+        ((3000, 2000), (3000, 2000)),
+    ],
+)
+def test_pictures_of_small_photos_are_enlarged(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    larger = enlarged(image)
+    assert larger.shape == (*expected, 3)
+    factor = expected[0] // size[0]
+    np.testing.assert_array_equal(larger[::factor, ::factor], image)

@@ -95,6 +95,16 @@ IMPORTS = {
         "ssdops.files",
         "ssdops.ops",
     ),
+    "ssdops.detection": (
+        *LEAVES,
+        "ssdops.boxes",
+        "ssdops.data",
+        "ssdops.evaluation",
+        "ssdops.image_io",
+        "ssdops.models",
+        "ssdops.ops",
+        "ssdops.visualization",
+    ),
     "ssdops.inspection": (
         "ssdops.anchors",
         "ssdops.data",
