@@ -259,7 +259,7 @@ class Detector:
                 np.concatenate([part[0] for part in parts]),
                 np.concatenate([part[1] for part in parts]),
                 np.concatenate([part[2] for part in parts]),
-                iou_threshold=self._limits.iou_threshold,
+                iou_threshold=self._augmentation.merge_iou,
                 max_detections=self._limits.max_detections,
             )
         names = np.array([self.class_names[label] for label in labels], object)

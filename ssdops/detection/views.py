@@ -18,7 +18,7 @@ __all__ = ["TestTimeAugmentation", "View", "merge_views"]
 
 MAX_SCALE = 8.0
 # A box that ends this near to a border inside the image may be cut off there.
-_BORDER = 0.01
+_BORDER = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class TestTimeAugmentation:
         scales: Numbers in [1, 8]: 1 is the whole image; for 1.5 it is also cut into
             overlapping parts of 2/3 of its sides, in which small objects are 1.5 times
             as large.
+        merge_iou: Boxes of a class that overlap by more are one object. Those of
+            several views differ more than those of one, so that this is less than
+            some models have for one view.
 
     Raises:
-        ValueError: For scales outside their range, or none.
+        ValueError: For values outside their range, or no scales.
     """
 
     # pytest would take it for a test.
@@ -40,6 +43,7 @@ class TestTimeAugmentation:
 
     flip: bool = True
     scales: tuple[float, ...] = (1.0,)
+    merge_iou: float = 0.45
 
     def __post_init__(self) -> None:
         """Checks the scales."""
@@ -48,6 +52,8 @@ class TestTimeAugmentation:
             raise ValueError(
                 f"scales must be numbers in [1, {MAX_SCALE:g}], got {self.scales}"
             )
+        if not 0.0 <= self.merge_iou <= 1.0:
+            raise ValueError(f"merge_iou must lie in [0, 1], got {self.merge_iou}")
 
     def views(self) -> list[View]:
         """Returns all ways to look at an image."""

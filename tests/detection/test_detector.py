@@ -373,7 +373,7 @@ def test_windows_cover_the_image(scale: float, count: int) -> None:
 
 def test_boxes_that_a_border_cut_off_are_left_out() -> None:
     view = View((0.0, 0.0, 0.5, 0.5))
-    boxes = np.array([[0, 0, 0.5, 0.5], [0.5, 0.2, 1.0, 0.4], [0.2, 0.2, 0.4, 0.4]])
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.5, 0.2, 0.97, 0.4], [0.2, 0.2, 0.4, 0.4]])
     _, whole = view.to_image(boxes, (100, 100))
     assert whole.tolist() == [True, False, True]
 
@@ -426,3 +426,5 @@ def test_the_same_objects_in_more_views(coco: Detector) -> None:
 def test_scales_outside_their_range(scales: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"scales must be numbers in \[1, 8\]"):
         TestTimeAugmentation(scales=scales)
+    with pytest.raises(ValueError, match=r"merge_iou must lie in \[0, 1\]"):
+        TestTimeAugmentation(merge_iou=2.0)
