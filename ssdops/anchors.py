@@ -503,6 +503,35 @@ def ssd300_torchvision() -> AnchorGrid:
     return replace(grid, levels=(*grid.levels[:-1], level), size_rounding="none")
 
 
+def ssdlite320_torchvision() -> AnchorGrid:
+    """Returns the grid of torchvision's `ssdlite320_mobilenet_v3_large`, 3234 anchors.
+
+    Scales are spaced evenly from 0.2 to 0.95 of the image. Per cell: the square of the
+    scale, that of the geometric mean with the next scale, and boxes of ratio 2, 1/2, 3
+    and 1/3; no side is longer than the image.
+    """
+    side = 320
+    maps = (20, 10, 5, 3, 2, 1)
+    scales = [0.2 + 0.75 * index / (len(maps) - 1) for index in range(len(maps))]
+    levels = []
+    for cells, scale, following in zip(maps, scales, [*scales[1:], 1.0], strict=True):
+        middle = math.sqrt(scale * following)
+        shapes = [(scale, scale), (middle, middle)]
+        for ratio in (2.0, 3.0):
+            root = math.sqrt(ratio)
+            shapes += [(scale / root, scale * root), (scale * root, scale / root)]
+        levels.append(
+            ShapeLevel(
+                feature_size=(cells, cells),
+                shapes=tuple(
+                    (side * min(height, 1.0), side * min(width, 1.0))
+                    for height, width in shapes
+                ),
+            )
+        )
+    return AnchorGrid((side, side), tuple(levels), size_rounding="none")
+
+
 _MAPS_512 = (64, 32, 16, 8, 4, 2, 1)
 _STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
 
@@ -636,6 +665,7 @@ _GRIDS: dict[str, Callable[[], AnchorGrid]] = {
     "ssd300_mobilenet_v1_coco": ssd300_mobilenet_v1_coco,
     "mobilenet_ssd_voc": mobilenet_ssd_voc,
     "ssd300_face": ssd300_face,
+    "ssdlite320_torchvision": ssdlite320_torchvision,
     "ssd_small": ssd_small,
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ssdops.models.layers import conv
+from ssdops.models.layers import conv, conv_bn
 from ssdops.models.spec import ModelSpec
 
 __all__ = ["detection_network", "joined_outputs"]
@@ -20,6 +20,7 @@ def detection_network(
     spec: ModelSpec,
     *,
     kernel: int = 3,
+    head: str = "ssd",
 ) -> keras.Model:
     """Returns the network with one pair of linear convolutions per feature map.
 
@@ -33,6 +34,8 @@ def detection_network(
             `spec.anchors`.
         spec: Gives the number of classes and the anchors of every level.
         kernel: Side of the square kernels.
+        head: "ssd", or "ssdlite" for a depthwise convolution `<head>_dw` with batch
+            normalisation and ReLU6 before a linear one of 1x1.
 
     Returns:
         A model from preprocessed images [B, h, w, 3] to a dictionary of `offsets`
@@ -59,12 +62,8 @@ def detection_network(
             )
         heads.append(
             {
-                layer: conv(
-                    features,
-                    level.boxes_per_cell * values,
-                    kernel,
-                    layer,
-                    activation=None,
+                layer: _head(
+                    features, level.boxes_per_cell * values, kernel, layer, head
                 )
                 for layer, values in (
                     (f"{name}_mbox_loc", 4),
@@ -73,6 +72,21 @@ def detection_network(
             }
         )
     return joined_outputs(inputs, heads, spec)
+
+
+def _head(features: Any, filters: int, kernel: int, name: str, kind: str) -> Any:
+    """Returns what one head predicts."""
+    if kind == "ssdlite":
+        features = conv_bn(
+            features,
+            None,
+            f"{name}_dw",
+            kernel=kernel,
+            activation="relu6",
+            momentum=0.97,
+        )
+        kernel = 1
+    return conv(features, filters, kernel, name, activation=None)
 
 
 def joined_outputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from ssdops.anchors import anchor_grid
 from ssdops.models.backbones import (
     mobilenet_ssd,
     mobilenet_v1,
+    mobilenet_v3,
     resnet10_face,
     small,
     vgg16,
@@ -21,7 +22,11 @@ from ssdops.models.backbones import (
 from ssdops.models.caffe import network as caffe_network
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
-from ssdops.models.weights import caffe, object_detection_api
+from ssdops.models.weights import (
+    caffe,
+    object_detection_api,
+    torchvision_ssdlite,
+)
 from ssdops.models.weights.arrays import Array, LoadReport
 from ssdops.models.weights.files import read_weights
 
@@ -39,7 +44,8 @@ class WeightFormat:
     """How published weights of a model are read.
 
     Attributes:
-        options: Arrays by name become the options of `build_model` that they imply.
+        options: Arrays by name become the options of `build_model` that they imply,
+            and perhaps the `post_processing` that belongs to them.
         load: Puts arrays by name into a model; the last argument says whether tensors
             on one side only are an error.
     """
@@ -66,6 +72,9 @@ class ModelEntry:
 
 _VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
+_SSDLITE = WeightFormat(
+    torchvision_ssdlite.inferred_options, torchvision_ssdlite.load_ssdlite_arrays
+)
 _FACE = WeightFormat(caffe.inferred_options, caffe.load_face_arrays)
 _OBJECT_DETECTION_API = WeightFormat(
     object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
@@ -80,6 +89,9 @@ _MODELS: dict[str, ModelEntry] = {
     "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
     "ssd300_resnet10_face": ModelEntry(
         resnet10_face.spec, resnet10_face.network, _FACE
+    ),
+    "ssdlite320_mobilenet_v3_large": ModelEntry(
+        mobilenet_v3.spec, mobilenet_v3.network, _SSDLITE
     ),
     "ssd_small": ModelEntry(small.spec, small.network),
     "caffe_network": ModelEntry(caffe_network.spec, caffe_network.network),
@@ -211,13 +223,19 @@ def _built_from_arrays(
     weights = _entry(name).weights
     assert weights is not None
     options = {**weights.options(arrays), **options}
+    limits = options.pop("post_processing", None)
     predicted = options.get("num_classes")
     if class_names is not None and predicted not in (None, len(class_names)):
         raise ValueError(
             f"the weights predict {predicted} classes including the "
             f"background, got {len(class_names)} names"
         )
-    model = build_model(name, class_names=class_names, **options)
+    if predicted is None and class_names is not None:
+        options["num_classes"] = len(class_names)
+    spec = model_spec(name, **options)
+    if limits is not None:
+        spec = replace(spec, post_processing=limits)
+    model = build_from_spec(spec, class_names)
     report = weights.load(model, arrays, strict)
     if not report.loaded:
         raise ValueError(f"no tensor of it fits model {name}: {report}")

@@ -50,6 +50,7 @@ def test_every_model_is_in_the_table() -> None:
         "ssd300_mobilenet_v1",
         "mobilenet_ssd",
         "ssd300_resnet10_face",
+        "ssdlite320_mobilenet_v3_large",
         "ssd_small",
         "caffe_network",
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ssdops.anchors import ssd300_torchvision
 from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
+from ssdops.models.post_processing import PostProcessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.opencv_face_graph import is_face_graph, with_caffe_blobs
@@ -338,8 +339,8 @@ def load_face_arrays(
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
-    Weights of torchvision imply its anchors, too. Those of a backbone, such as a VGG-16
-    that was trained to classify, imply nothing.
+    Weights of torchvision imply its anchors, too, and that boxes are clipped. Those of
+    a backbone, such as a VGG-16 that was trained to classify, imply nothing.
 
     Raises:
         ValueError: If there is neither a pair of heads whose sizes fit nor the first
@@ -349,7 +350,11 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         return inferred_options(with_caffe_blobs(arrays))
     if is_torchvision(arrays):
         options = inferred_options(with_caffe_names(arrays))
-        return {**options, "anchors": ssd300_torchvision()}
+        return {
+            **options,
+            "anchors": ssd300_torchvision(),
+            "post_processing": PostProcessing(clip=True),
+        }
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):
         return {}
