@@ -45,7 +45,7 @@ class WeightFormat:
 
     Attributes:
         options: Arrays by name become the options of `build_model` that they imply,
-            and perhaps the `post_processing` that belongs to them.
+            and perhaps under `spec` what else of the specification belongs to them.
         load: Puts arrays by name into a model; the last argument says whether tensors
             on one side only are an error.
     """
@@ -77,7 +77,8 @@ _SSDLITE = WeightFormat(
 )
 _FACE = WeightFormat(caffe.inferred_options, caffe.load_face_arrays)
 _OBJECT_DETECTION_API = WeightFormat(
-    object_detection_api.inferred_options, object_detection_api.load_tflite_arrays
+    object_detection_api.inferred_options,
+    object_detection_api.load_object_detection_arrays,
 )
 
 _MODELS: dict[str, ModelEntry] = {
@@ -223,7 +224,7 @@ def _built_from_arrays(
     weights = _entry(name).weights
     assert weights is not None
     options = {**weights.options(arrays), **options}
-    limits = options.pop("post_processing", None)
+    changes = options.pop("spec", {})
     predicted = options.get("num_classes")
     if class_names is not None and predicted not in (None, len(class_names)):
         raise ValueError(
@@ -232,9 +233,7 @@ def _built_from_arrays(
         )
     if predicted is None and class_names is not None:
         options["num_classes"] = len(class_names)
-    spec = model_spec(name, **options)
-    if limits is not None:
-        spec = replace(spec, post_processing=limits)
+    spec = replace(model_spec(name, **options), **changes)
     model = build_from_spec(spec, class_names)
     report = weights.load(model, arrays, strict)
     if not report.loaded:

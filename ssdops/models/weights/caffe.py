@@ -353,7 +353,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         return {
             **options,
             "anchors": ssd300_torchvision(),
-            "post_processing": PostProcessing(clip=True),
+            "spec": {"post_processing": PostProcessing(clip=True)},
         }
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):

@@ -10,6 +10,7 @@ from typing import Final
 
 from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
+from ssdops.models.weights.checkpoint import find_checkpoint, read_checkpoint
 from ssdops.models.weights.frozen_graph import read_frozen_graph
 from ssdops.models.weights.safetensors_file import read_safetensors
 from ssdops.models.weights.tflite import read_tflite
@@ -33,12 +34,14 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Args:
         path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pb`, `.pth`,
-            `.pt` or `.safetensors`.
+            `.pt` or `.safetensors`; or prefix, index file or folder of a checkpoint.
 
     Raises:
         ValueError: for another suffix, and as the reader of the format.
     """
     path = Path(path)
+    if find_checkpoint(path) is not None:
+        return read_checkpoint(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(

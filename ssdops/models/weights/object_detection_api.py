@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from ssdops.boxes import yxyx_to_cyxhw
+from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import (
     Array,
@@ -25,8 +26,13 @@ from ssdops.models.weights.arrays import (
     WeightLoader,
     checked_tensor,
 )
+from ssdops.models.weights.slim_names import is_trained, with_folded_normalization
 
-__all__ = ["inferred_options", "load_tflite_arrays"]
+__all__ = [
+    "inferred_options",
+    "load_object_detection_arrays",
+    "load_tflite_arrays",
+]
 
 _BACKBONE = re.compile(
     r"FeatureExtractor/(?:MobilenetV1/)+(?P<layer>[^/]+)/(?P<rest>.+)"
@@ -63,6 +69,24 @@ def _layout(layer: Any, part: str) -> tuple[Any, Shape, str, tuple[int, ...] | N
         return layer.kernel, shape, "1, height, width, channels", (1, 2, 3, 0)
     shape = (outputs, height, width, inputs)
     return layer.kernel, shape, "out, height, width, in", (1, 2, 3, 0)
+
+
+def load_object_detection_arrays(
+    model: SSD, arrays: Mapping[str, Array], strict: bool = True
+) -> LoadReport:
+    """Puts weights of the Object Detection API into a MobileNet-V1 SSD.
+
+    Args:
+        model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
+        arrays: Of a TensorFlow Lite file, a checkpoint or a frozen graph.
+        strict: As for `load_tflite_arrays`.
+
+    Raises:
+        ValueError: As for `load_tflite_arrays` and `with_folded_normalization`.
+    """
+    if is_trained(arrays):
+        arrays = with_folded_normalization(arrays)
+    return load_tflite_arrays(model, arrays, strict)
 
 
 def load_tflite_arrays(
@@ -136,9 +160,17 @@ def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> Non
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns depth multiplier and number of classes of stored weights.
 
+    Those that were trained, with batch normalisation, imply their preprocessing, too.
+
     Raises:
         ValueError: If the tensors that tell are missing.
     """
+    changes: dict[str, Any] = {}
+    if is_trained(arrays):
+        # Quantised models for inference take the nearest whole number instead.
+        inputs = Preprocessing((300, 300), mean=(127.5,) * 3, scale=1 / 127.5)
+        changes["spec"] = {"preprocessing": inputs}
+        arrays = with_folded_normalization(arrays)
     found: dict[tuple[str, str], Array] = {}
     for name, value in arrays.items():
         place = _place(name, ["first"]) if "|" not in name else None
@@ -156,6 +188,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             "BoxPredictor_0/..., so they are not those of a MobileNet-V1 SSD"
         ) from None
     return {
+        **changes,
         "num_classes": num_classes,
         "depth_multiplier": channels / _FIRST_POINTWISE_CHANNELS,
     }

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints and frozen graphs of the Object Detection API, with a network of its own.
+
+The network of the test is written down from the definition of MobileNet-V1 and SSD in
+that code, with convolutions and normalisations one after the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ssdops.models import SSD, build_from_weights
+from ssdops.models.weights import read_weights
+from ssdops.models.weights.checkpoint import read_checkpoint
+
+CLASSES = 4  # with the background
+STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+CHANNELS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)
+SCOPE = "FeatureExtractor/MobilenetV1"
+MULTIPLIER = 0.25
+
+
+def scaled(count: int) -> int:
+    return max(8, int(count * MULTIPLIER))
+
+
+def extras() -> list[tuple[str, int, int, int]]:
+    """Name, kernel, channels and stride of the layers after the trunk."""
+    found = []
+    for index, count in enumerate((512, 256, 256, 128), start=2):
+        narrow, wide = scaled(count // 2), scaled(count)
+        name = f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}"
+        found.append((name, 1, narrow, 1))
+        name = f"Conv2d_13_pointwise_2_Conv2d_{index}_3x3_s2_{wide}"
+        found.append((name, 3, wide, 2))
+    return found
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, Any]:
+    """All variables of a trained model."""
+    rng = np.random.default_rng(0)
+    made: dict[str, Any] = {}
+
+    def layer(name: str, kernel: int, inputs: int, outputs: int | None) -> int:
+        shape = (kernel, kernel, inputs, 1 if outputs is None else outputs)
+        kind = "depthwise_weights" if outputs is None else "weights"
+        spread = 1.5 / np.sqrt(kernel**2 * (1 if outputs is None else inputs))
+        made[f"{SCOPE}/{name}/{kind}"] = rng.normal(0, spread, shape)
+        count = inputs if outputs is None else outputs
+        for part, values in (
+            ("gamma", rng.uniform(0.5, 1.5, count)),
+            ("beta", rng.normal(0, 0.3, count)),
+            ("moving_mean", rng.normal(0, 0.3, count)),
+            ("moving_variance", rng.uniform(0.5, 1.5, count)),
+        ):
+            made[f"{SCOPE}/{name}/BatchNorm/{part}"] = values
+        return count
+
+    count = layer("Conv2d_0", 3, 3, scaled(32))
+    sources = []
+    for index, outputs in enumerate(CHANNELS, start=1):
+        layer(f"Conv2d_{index}_depthwise", 3, count, None)
+        count = layer(f"Conv2d_{index}_pointwise", 1, count, scaled(outputs))
+        if index in (11, 13):
+            sources.append(count)
+    for name, kernel, outputs, stride in extras():
+        count = layer(name, kernel, count, outputs)
+        if stride == 2:
+            sources.append(count)
+    for level, inputs in enumerate(sources):
+        boxes = 3 if level == 0 else 6
+        for head, values in (("BoxEncoding", 4), ("Class", CLASSES)):
+            name = f"BoxPredictor_{level}/{head}Predictor"
+            shape = (1, 1, inputs, boxes * values)
+            made[f"{name}/weights"] = rng.normal(0, 0.3, shape)
+            made[f"{name}/biases"] = rng.normal(0, 0.3, boxes * values)
+    return {name: np.asarray(value, np.float32) for name, value in made.items()}
+
+
+def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
+    """Offsets and logits of that code for images in [0, 255]."""
+
+    def convolved(features: Any, name: str, stride: int) -> Any:
+        scope = f"{SCOPE}/{name}"
+        if f"{scope}/depthwise_weights" in variables:
+            features = tf.nn.depthwise_conv2d(
+                features,
+                variables[f"{scope}/depthwise_weights"],
+                (1, stride, stride, 1),
+                "SAME",
+            )
+        else:
+            kernel = variables[f"{scope}/weights"]
+            features = tf.nn.conv2d(features, kernel, stride, "SAME")
+        gamma, beta, mean, variance = (
+            variables[f"{scope}/BatchNorm/{part}"]
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        features = (features - mean) / tf.sqrt(variance + 0.001) * gamma + beta
+        return tf.nn.relu6(features)
+
+    features = convolved(images * (2 / 255) - 1, "Conv2d_0", 2)
+    sources = []
+    for index, stride in enumerate(STRIDES, start=1):
+        features = convolved(features, f"Conv2d_{index}_depthwise", stride)
+        features = convolved(features, f"Conv2d_{index}_pointwise", 1)
+        if index in (11, 13):
+            sources.append(features)
+    for name, _, _, stride in extras():
+        features = convolved(features, name, stride)
+        if stride == 2:
+            sources.append(features)
+    outputs = []
+    for head, values in (("BoxEncoding", 4), ("Class", CLASSES)):
+        rows = []
+        for level, source in enumerate(sources):
+            name = f"BoxPredictor_{level}/{head}Predictor"
+            found = tf.nn.conv2d(source, variables[f"{name}/weights"], 1, "SAME")
+            found = found + variables[f"{name}/biases"]
+            rows.append(tf.reshape(found, (len(images), -1, values)))
+        outputs.append(tf.concat(rows, 1))
+    return outputs[0], outputs[1]
+
+
+def write_checkpoint(prefix: Path, variables: dict[str, Any]) -> None:
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(variables),
+        shape_and_slices=[""] * len(variables),
+        tensors=list(variables.values()),
+    )
+
+
+def write_graph(path: Path, variables: dict[str, Any]) -> None:
+    graph = tf.compat.v1.GraphDef()
+    for name, value in {**variables, "Postprocessor/scale": np.ones(3)}.items():
+        node = graph.node.add(name=name, op="Const")
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        graph.node.add(name=f"{name}/read", op="Identity").input.append(name)
+    path.write_bytes(graph.SerializeToString())
+
+
+def assert_same(model: SSD, variables: dict[str, Any]) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (2, 300, 300, 3)).astype(np.float32)
+    offsets, logits = network(variables, images)
+    outputs = model.network(model.spec.preprocessing(images), training=False)
+    for ours, theirs in ((outputs["offsets"], offsets), (outputs["logits"], logits)):
+        limit = 1e-4 * np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "index", "folder", "graph", "average"])
+def test_outputs_are_those_of_the_trained_network(
+    kind: str, variables: dict[str, Any], tmp_path: Path
+) -> None:
+    prefix = tmp_path / "run" / "model.ckpt"
+    stored = {**variables, "global_step": np.int64(7)}
+    first = f"{SCOPE}/Conv2d_0/weights"
+    stored[f"{first}/Momentum"] = np.ones_like(variables[first])
+    if kind == "average":
+        for name in [name for name in variables if "moving" not in name]:
+            stored[f"{name}/ExponentialMovingAverage"] = variables[name]
+            stored[name] = np.zeros_like(variables[name])
+    if kind == "graph":
+        write_graph(tmp_path / "frozen.pb", variables)
+    else:
+        write_checkpoint(prefix, stored)
+    path = {
+        "prefix": prefix,
+        "index": Path(f"{prefix}.index"),
+        "folder": prefix.parent,
+        "graph": tmp_path / "frozen.pb",
+        "average": prefix,
+    }[kind]
+    model, report = build_from_weights(None, path)
+    assert model.spec.name == "ssd300_mobilenet_v1"
+    assert model.spec.options == {"depth_multiplier": MULTIPLIER}
+    assert model.spec.num_classes == CLASSES
+    assert not report.missing
+    assert_same(model, variables)
+
+
+def test_the_latest_of_several_checkpoints(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path / f"model.ckpt-{step}", {"a": np.float32(step)})
+    with pytest.raises(ValueError, match="has no checkpoint, or several"):
+        read_checkpoint(tmp_path)
+    state = 'model_checkpoint_path: "model.ckpt-1"\n'
+    (tmp_path / "checkpoint").write_text(state)
+    assert read_weights(tmp_path)["a"] == 1
+    (tmp_path / "checkpoint").write_text(state.replace("model.ckpt-1", "/etc/model"))
+    with pytest.raises(ValueError, match="has no checkpoint, or several"):
+        read_checkpoint(tmp_path)
+
+
+def test_variables_of_every_dtype(tmp_path: Path) -> None:
+    variables = {
+        name: np.arange(6).reshape(2, 3).astype(name)
+        for name in ("float64", "float32", "float16", "int32", "int64", "bool")
+    }
+    write_checkpoint(tmp_path / "model", {**variables, "text": np.array(["a"])})
+    read = read_checkpoint(tmp_path / "model")
+    assert read.keys() == variables.keys()
+    for name, value in variables.items():
+        np.testing.assert_array_equal(read[name], value)
+
+
+def readable(path: Path) -> bool:
+    """Whether the checkpoint is read; the error names it if not."""
+    try:
+        read_checkpoint(path)
+    except ValueError as error:
+        if str(path) not in str(error):
+            raise
+        return False
+    return True
+
+
+def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
+    prefix = tmp_path / "model"
+    write_checkpoint(prefix, {"a": np.ones((30, 40), np.float32), "b": np.zeros(5)})
+    assert readable(prefix)
+    rng = np.random.default_rng(0)
+    outcomes = []
+    for file in sorted(tmp_path.iterdir()):
+        data = file.read_bytes()
+        for size in (0, 1, len(data) // 2, len(data) - 1):
+            file.write_bytes(data[:size])
+            outcomes.append(readable(prefix))
+        for _ in range(60):
+            changed = bytearray(data)
+            changed[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            file.write_bytes(changed)
+            outcomes.append(readable(prefix))
+        file.write_bytes(data)
+    assert not all(outcomes)
+    assert sum(outcomes) < len(outcomes) / 2
+
+
+def test_a_normalisation_that_is_not_whole(
+    variables: dict[str, Any], tmp_path: Path
+) -> None:
+    for part, message in (
+        ("moving_mean", "must have gamma, beta, moving_mean, moving_variance"),
+        ("beta", "must have gamma"),
+    ):
+        changed = dict(variables)
+        del changed[f"{SCOPE}/Conv2d_0/BatchNorm/{part}"]
+        write_checkpoint(tmp_path / part, changed)
+        with pytest.raises(ValueError, match=message):
+            build_from_weights("ssd300_mobilenet_v1", tmp_path / part)
+    changed = {**variables, f"{SCOPE}/Conv2d_0/BatchNorm/gamma": np.ones(5, np.float32)}
+    write_checkpoint(tmp_path / "shape", changed)
+    with pytest.raises(ValueError, match=r"Conv2d_0/BatchNorm does not fit"):
+        build_from_weights("ssd300_mobilenet_v1", tmp_path / "shape")
