@@ -19,11 +19,13 @@ from ssdops.models.backbones import (
     small,
     vgg16,
 )
+from ssdops.models.backbones import mobilenet_v2 as mobilenet_v2_backbone
 from ssdops.models.caffe import network as caffe_network
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 from ssdops.models.weights import (
     caffe,
+    mobilenet_v2,
     object_detection_api,
     torchvision_ssdlite,
 )
@@ -72,6 +74,9 @@ class ModelEntry:
 
 _VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
+_MOBILENET_V2 = WeightFormat(
+    mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays
+)
 _SSDLITE = WeightFormat(
     torchvision_ssdlite.inferred_options, torchvision_ssdlite.load_ssdlite_arrays
 )
@@ -86,6 +91,9 @@ _MODELS: dict[str, ModelEntry] = {
     "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _VGG16),
     "ssd300_mobilenet_v1": ModelEntry(
         mobilenet_v1.spec, mobilenet_v1.network, _OBJECT_DETECTION_API
+    ),
+    "ssd300_mobilenet_v2": ModelEntry(
+        mobilenet_v2_backbone.spec, mobilenet_v2_backbone.network, _MOBILENET_V2
     ),
     "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
     "ssd300_resnet10_face": ModelEntry(

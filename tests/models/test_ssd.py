@@ -48,6 +48,7 @@ def test_every_model_is_in_the_table() -> None:
         "ssd300_vgg16",
         "ssd512_vgg16",
         "ssd300_mobilenet_v1",
+        "ssd300_mobilenet_v2",
         "mobilenet_ssd",
         "ssd300_resnet10_face",
         "ssdlite320_mobilenet_v3_large",

@@ -262,6 +262,10 @@ class WeightLoader:
         if variable is not None:
             self._pairs.append((variable, convert(checked)))
 
+    def set(self, variable: Any, value: Array) -> None:
+        """Notes a value for a variable that the file says nothing about."""
+        self._pairs.append((variable, value))
+
     def skip(self, name: str, shape: Shape, reason: str = "") -> None:
         """Notes a tensor of the file that has no place."""
         self._put("skipped", name, shape, reason)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssdops.models.weights.arrays import Array
 
-__all__ = ["is_trained", "with_folded_normalization"]
+__all__ = ["averaged", "is_trained", "with_folded_normalization"]
 
 _EPSILON: Final = 1e-3
 _AVERAGE: Final = "/ExponentialMovingAverage"
@@ -32,6 +32,15 @@ def is_trained(arrays: Mapping[str, Array]) -> bool:
         name.startswith(_MODEL[0]) and name.endswith(f"{_NORM}moving_variance")
         for name in arrays
     )
+
+
+def averaged(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the arrays, averages over the training in the place of last values."""
+    values = dict(arrays)
+    for name in arrays:
+        if name.endswith(_AVERAGE):
+            values[name.removesuffix(_AVERAGE)] = values.pop(name)
+    return values
 
 
 def with_folded_normalization(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -50,10 +59,7 @@ def with_folded_normalization(arrays: Mapping[str, Array]) -> dict[str, Array]:
     Raises:
         ValueError: If a normalisation lacks a part or does not fit its convolution.
     """
-    values = dict(arrays)
-    for name in arrays:
-        if name.endswith(_AVERAGE):
-            values[name.removesuffix(_AVERAGE)] = values.pop(name)
+    values = averaged(arrays)
     folded: dict[str, Array] = {}
     for name, kernel in values.items():
         match = _KERNEL.fullmatch(name)

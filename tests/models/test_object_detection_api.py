@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.tensorflow_files import write_checkpoint, write_graph
 
 from ssdops.models import SSD, build_from_weights
 from ssdops.models.weights import read_weights
@@ -126,25 +127,6 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
             rows.append(tf.reshape(found, (len(images), -1, values)))
         outputs.append(tf.concat(rows, 1))
     return outputs[0], outputs[1]
-
-
-def write_checkpoint(prefix: Path, variables: dict[str, Any]) -> None:
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=list(variables),
-        shape_and_slices=[""] * len(variables),
-        tensors=list(variables.values()),
-    )
-
-
-def write_graph(path: Path, variables: dict[str, Any]) -> None:
-    graph = tf.compat.v1.GraphDef()
-    for name, value in {**variables, "Postprocessor/scale": np.ones(3)}.items():
-        node = graph.node.add(name=name, op="Const")
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-        graph.node.add(name=f"{name}/read", op="Identity").input.append(name)
-    path.write_bytes(graph.SerializeToString())
 
 
 def assert_same(model: SSD, variables: dict[str, Any]) -> None:

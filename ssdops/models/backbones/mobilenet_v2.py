@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSD300 on MobileNet-V2 in the form of TensorFlow's Object Detection API.
+
+Layers are called as there, without the leading scopes and with `_` for `/`; each has
+its batch normalisation.
+
+References:
+    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+    arXiv:1801.04381, section 6.2.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import keras
+
+from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
+from ssdops.models.heads import detection_network
+from ssdops.models.layers import conv_bn
+from ssdops.models.plain_values import number_in
+from ssdops.models.post_processing import PostProcessing
+from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.spec import ModelSpec
+
+__all__ = ["LAST_BLOCK_CHANNELS", "network", "spec"]
+
+# Output channels, number of blocks and stride of the first of them.
+_GROUPS: Final = (
+    *((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2)),
+    *((96, 3, 1), (160, 3, 2), (320, 1, 1)),
+)
+LAST_BLOCK_CHANNELS: Final = 320
+_EXPANSION: Final = 6
+_SOURCE_BLOCK: Final = 13
+_EXTRAS: Final = (512, 256, 256, 128)
+_LEAST_EXTRA: Final = 16
+
+
+def spec(
+    num_classes: int = 91,
+    anchors: AnchorGrid | None = None,
+    depth_multiplier: float = 1.0,
+    head: str = "ssd",
+) -> ModelSpec:
+    """Returns the specification of SSD300 on MobileNet-V2.
+
+    Args:
+        num_classes: Number of classes including the background.
+        anchors: Grid; None for that of the COCO models on MobileNet-V1 and V2.
+        depth_multiplier: Factor of all channel counts.
+        head: "ssd", or "ssdlite" for depthwise separable heads and extra layers.
+
+    Raises:
+        ValueError: For a depth multiplier outside [0.125, 4] or another kind of head.
+    """
+    depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
+    if head not in ("ssd", "ssdlite"):
+        raise ValueError(f'head must be "ssd" or "ssdlite", got {head!r}')
+    anchors = anchors or ssd300_mobilenet_v1_coco()
+    return ModelSpec(
+        name="ssd300_mobilenet_v2",
+        num_classes=num_classes,
+        anchors=anchors,
+        preprocessing=Preprocessing(
+            anchors.image_size, mean=(127.5, 127.5, 127.5), scale=1 / 127.5
+        ),
+        score_activation="sigmoid",
+        options={"depth_multiplier": depth_multiplier, "head": head},
+        # As released, but for a score threshold of 1e-8.
+        post_processing=PostProcessing(iou_threshold=0.6, max_detections=100),
+    )
+
+
+def network(model: ModelSpec) -> keras.Model:
+    """Returns the network; strided layers pad as TensorFlow's "same" does."""
+    multiplier = model.options.get("depth_multiplier", 1.0)
+    head = model.options.get("head", "ssd")
+    normalized = partial(conv_bn, activation="relu6")
+    inputs = keras.Input((*model.image_size, 3), name="images")
+    features: Any = normalized(inputs, _channels(32, multiplier), "Conv", strides=2)
+    sources = []
+    index = 0
+    for outputs, blocks, first_stride in _GROUPS:
+        for number in range(blocks):
+            name = "expanded_conv" + (f"_{index}" if index else "")
+            stride = first_stride if number == 0 else 1
+            count = _channels(outputs, multiplier)
+            shortcut, channels = features, features.shape[-1]
+            if index:
+                features = normalized(
+                    features, _EXPANSION * channels, f"{name}_expand", kernel=1
+                )
+            if index == _SOURCE_BLOCK:
+                sources.append((f"{name}_expand", features))
+            features = normalized(features, None, f"{name}_depthwise", strides=stride)
+            features = conv_bn(
+                features, count, f"{name}_project", kernel=1, activation=None
+            )
+            if stride == 1 and channels == count:
+                features = keras.layers.Add(name=f"{name}_add")([features, shortcut])
+            index += 1
+    # The last layer grows with the multiplier, but does not shrink.
+    last = _channels(1280, max(1.0, multiplier))
+    features = normalized(features, last, "Conv_1", kernel=1)
+    sources.append(("Conv_1", features))
+    for group, depth in enumerate(_EXTRAS, start=2):
+        narrow, wide = (
+            max(_LEAST_EXTRA, int(count * multiplier)) for count in (depth // 2, depth)
+        )
+        name = f"layer_19_1_Conv2d_{group}_1x1_{narrow}"
+        features = normalized(features, narrow, name, kernel=1)
+        name = f"layer_19_2_Conv2d_{group}_3x3_s2_{wide}"
+        if head == "ssdlite":
+            features = normalized(features, None, f"{name}_depthwise", strides=2)
+            features = normalized(features, wide, name, kernel=1)
+        else:
+            features = normalized(features, wide, name, strides=2)
+        sources.append((name, features))
+    kernel = 3 if head == "ssdlite" else 1
+    return detection_network(inputs, sources, model, kernel=kernel, head=head)
+
+
+def _channels(count: int, multiplier: float) -> int:
+    """Returns a scaled count as a multiple of 8, not less than nine tenths of it."""
+    scaled = count * multiplier
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 * (rounded < 0.9 * scaled)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSD on MobileNet-V2: weights of the Object Detection API in its own network.
+
+The network of the test is written down from the definition of MobileNet-V2 and SSD in
+that code, with the variables of a checkpoint, and made of TensorFlow's operations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.tensorflow_files import write_checkpoint, write_graph
+
+from ssdops.models import SSD, build_from_weights, build_model, load_model
+
+CLASSES = 3  # with the background
+SCOPE = "FeatureExtractor/MobilenetV2"
+# Channels at a multiplier of 0.5 and stride of every block, as multiples of 8.
+BLOCKS = (
+    *((8, 1), (16, 2), (16, 1), (16, 2), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1)),
+    *((32, 1), (48, 1), (48, 1), (48, 1), (80, 2), (80, 1), (80, 1), (160, 1)),
+)
+EXTRAS = ((128, 256), (64, 128), (64, 128), (32, 64))
+HEADS = ("ssd", "ssdlite")
+
+
+class Network:
+    """Layers that make their variables when they are first applied."""
+
+    def __init__(self, head: str) -> None:
+        self.head = head
+        self.variables: dict[str, Any] = {}
+        self._rng = np.random.default_rng(3)
+
+    def _variable(self, name: str, shape: tuple[int, ...], kind: str) -> Any:
+        if name not in self.variables:
+            values = {
+                "kernel": lambda: self._rng.normal(
+                    0, 1.3 / np.sqrt(np.prod(shape[:-1])), shape
+                ),
+                "depthwise": lambda: self._rng.normal(0, 0.4, shape),
+                "positive": lambda: self._rng.uniform(0.6, 1.4, shape),
+                "any": lambda: self._rng.normal(0, 0.2, shape),
+            }[kind]()
+            self.variables[name] = np.asarray(values, np.float32)
+        return self.variables[name]
+
+    def normalized(self, x: Any, scope: str, relu: bool = True) -> Any:
+        count = (x.shape[-1],)
+        gamma, beta, mean, variance = (
+            self._variable(f"{scope}/BatchNorm/{part}", count, kind)
+            for part, kind in (
+                ("gamma", "positive"),
+                ("beta", "any"),
+                ("moving_mean", "any"),
+                ("moving_variance", "positive"),
+            )
+        )
+        x = (x - mean) / tf.sqrt(variance + 0.001) * gamma + beta
+        return tf.nn.relu6(x) if relu else x
+
+    def conv(self, x: Any, scope: str, size: int, count: int, stride: int = 1) -> Any:
+        shape = (size, size, x.shape[-1], count)
+        kernel = self._variable(f"{scope}/weights", shape, "kernel")
+        return tf.nn.conv2d(x, kernel, stride, "SAME")
+
+    def depthwise(self, x: Any, scope: str, stride: int = 1) -> Any:
+        shape = (3, 3, x.shape[-1], 1)
+        kernel = self._variable(f"{scope}/depthwise_weights", shape, "depthwise")
+        return tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), "SAME")
+
+    def __call__(self, images: Any) -> tuple[Any, Any]:
+        """Offsets and logits for images in [0, 255]."""
+        x = images * (2 / 255) - 1
+        x = self.normalized(self.conv(x, f"{SCOPE}/Conv", 3, 16, 2), f"{SCOPE}/Conv")
+        sources = []
+        for index, (count, stride) in enumerate(BLOCKS):
+            scope = f"{SCOPE}/expanded_conv" + (f"_{index}" if index else "")
+            before = x
+            if index:
+                scope_expand = f"{scope}/expand"
+                x = self.conv(x, scope_expand, 1, 6 * x.shape[-1])
+                x = self.normalized(x, scope_expand)
+            if index == 13:
+                sources.append(x)
+            x = self.normalized(
+                self.depthwise(x, f"{scope}/depthwise", stride), f"{scope}/depthwise"
+            )
+            x = self.conv(x, f"{scope}/project", 1, count)
+            x = self.normalized(x, f"{scope}/project", relu=False)
+            if stride == 1 and before.shape[-1] == count:
+                x = x + before
+        x = self.normalized(self.conv(x, f"{SCOPE}/Conv_1", 1, 1280), f"{SCOPE}/Conv_1")
+        sources.append(x)
+        for group, (narrow, wide) in enumerate(EXTRAS, start=2):
+            scope = f"{SCOPE}/layer_19_1_Conv2d_{group}_1x1_{narrow}"
+            x = self.normalized(self.conv(x, scope, 1, narrow), scope)
+            scope = f"{SCOPE}/layer_19_2_Conv2d_{group}_3x3_s2_{wide}"
+            if self.head == "ssdlite":
+                deep = f"{scope}_depthwise"
+                x = self.normalized(self.depthwise(x, deep, 2), deep)
+                x = self.normalized(self.conv(x, scope, 1, wide), scope)
+            else:
+                x = self.normalized(self.conv(x, scope, 3, wide, 2), scope)
+            sources.append(x)
+        outputs = []
+        for head, values in (("BoxEncoding", 4), ("Class", CLASSES)):
+            rows = []
+            for level, source in enumerate(sources):
+                scope = f"BoxPredictor_{level}/{head}Predictor"
+                y = source
+                if self.head == "ssdlite":
+                    deep = f"{scope}_depthwise"
+                    y = self.normalized(self.depthwise(y, deep), deep)
+                count = (3 if level == 0 else 6) * values
+                y = self.conv(y, scope, 1, count)
+                y = y + self._variable(f"{scope}/biases", (count,), "any")
+                rows.append(tf.reshape(y, (len(images), -1, values)))
+            outputs.append(tf.concat(rows, 1))
+        return outputs[0], outputs[1]
+
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (2, 300, 300, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def reference(request: pytest.FixtureRequest) -> tuple[Network, Any, Any]:
+    """The network, and what it gives."""
+    network = Network(str(request.param))
+    return network, *network(IMAGES)
+
+
+def assert_same(model: SSD, reference: tuple[Network, Any, Any]) -> None:
+    outputs = model.network(model.spec.preprocessing(IMAGES), training=False)
+    for ours, theirs in zip(
+        (outputs["offsets"], outputs["logits"]), reference[1:], strict=True
+    ):
+        limit = 1e-4 * np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
+
+
+def folded(variables: dict[str, Any]) -> dict[str, Any]:
+    """As in a TensorFlow Lite file: kernels [out, h, w, in] with a bias."""
+    found = {}
+    for name, kernel in variables.items():
+        scope, _, kind = name.rpartition("/")
+        if kind not in ("weights", "depthwise_weights"):
+            continue
+        lite = np.transpose(kernel, (3, 0, 1, 2))
+        norm = f"{scope}/BatchNorm"
+        if f"{norm}/beta" in variables:
+            factor = variables[f"{norm}/gamma"] / np.sqrt(
+                variables[f"{norm}/moving_variance"] + 0.001
+            )
+            lite = lite * (factor if kind != "weights" else factor[:, None, None, None])
+            bias = variables[f"{norm}/beta"] - variables[f"{norm}/moving_mean"] * factor
+            found[f"{scope}/Conv2D_Fold_bias"] = bias
+        else:
+            found[f"{scope}/biases"] = variables[f"{scope}/biases"]
+        found[f"{scope}/{kind}"] = lite
+    return found
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "graph", "average", "folded"])
+def test_outputs_are_those_of_the_trained_network(
+    kind: str, reference: tuple[Network, Any, Any], tmp_path: Path
+) -> None:
+    variables = reference[0].variables
+    path = tmp_path / "model.ckpt"
+    if kind == "checkpoint":
+        slots = {f"{name}/RMSProp": value for name, value in variables.items()}
+        write_checkpoint(path, {**slots, **variables, "global_step": np.int64(3)})
+    elif kind == "average":
+        averages = {
+            f"{name}/ExponentialMovingAverage": value
+            for name, value in variables.items()
+            if "moving" not in name
+        }
+        last = {
+            name: value if "moving" in name else 0 * value
+            for name, value in variables.items()
+        }
+        write_checkpoint(path, {**last, **averages})
+    elif kind == "graph":
+        path = tmp_path / "frozen_inference_graph.pb"
+        write_graph(path, variables)
+    else:
+        path = tmp_path / "lite.npz"
+        np.savez(path, **folded(variables))
+    model, report = build_from_weights(None, path)
+    assert model.spec.name == "ssd300_mobilenet_v2"
+    head = reference[0].head
+    assert model.spec.options == {"depth_multiplier": 0.5, "head": head}
+    assert model.spec.num_classes == CLASSES
+    assert not report.missing
+    assert_same(model, reference)
+
+
+def test_specification(tmp_path: Path) -> None:
+    model = build_model("ssd300_mobilenet_v2", num_classes=1000, head="ssdlite")
+    assert model.network.output["logits"].shape == (None, 1917, 1000)
+    assert model.spec.score_activation == "sigmoid"
+    assert load_model(model.save(tmp_path)).spec == model.spec
+    for options in ({"head": "fpn"}, {"depth_multiplier": 0}):
+        with pytest.raises(ValueError, match="must"):
+            build_model("ssd300_mobilenet_v2", **options)
+
+
+def test_published_numbers_of_weights() -> None:
+    """3.4 million of ImageNet's MobileNet-V2, without its 1.3 million that classify."""
+    network = build_model("ssd300_mobilenet_v2", num_classes=91).network
+    trunk = sum(
+        layer.count_params()
+        for layer in network.layers
+        if layer.name.startswith(("Conv", "expanded_conv")) and "mbox" not in layer.name
+    )
+    assert trunk == 2_257_984
+
+
+def test_weights_that_are_missing(
+    reference: tuple[Network, Any, Any], tmp_path: Path
+) -> None:
+    variables = dict(reference[0].variables)
+    name = f"{SCOPE}/expanded_conv_3/expand/BatchNorm/beta"
+    del variables[name]
+    write_checkpoint(tmp_path / "model", variables)
+    with pytest.raises(ValueError, match=r"1 missing .expanded_conv_3_expand/beta"):
+        build_from_weights("ssd300_mobilenet_v2", tmp_path / "model")
+    model, report = build_from_weights(
+        "ssd300_mobilenet_v2", tmp_path / "model", strict=False
+    )
+    assert list(report.missing) == ["expanded_conv_3_expand/beta"]
+    np.testing.assert_array_equal(
+        model.network.get_layer("expanded_conv_3_expand_bn").beta, 0
+    )
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="not those of a MobileNet-V2 SSD"):
+        build_from_weights("ssd300_mobilenet_v2", tmp_path / "other.npz")
