@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ssdops.models import SSD
-
 __all__ = [
     "detect",
-    "load_detector",
     "output_name",
     "read_class_names",
 ]
@@ -30,13 +27,16 @@ def detect(
     photos: Annotated[list[Path], typer.Argument(help="Photos to look at.")],
     model: Annotated[
         str,
-        typer.Option(help="Folder of a saved model, or the name of a model."),
+        typer.Option(
+            help="Folder or file of a saved model, folder of a run, or the name of a "
+            "model."
+        ),
     ],
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights (.tflite, .caffemodel, .pth, .npz); needed with the name "
-            "of a model."
+            help="Weights of other programs, as in `ssdops import`; needed with the "
+            "name of a model."
         ),
     ] = None,
     labels: Annotated[
@@ -85,7 +85,9 @@ def detect(
     console = Console()
     try:
         detector = Detector(
-            load_detector(model, weights, labels),
+            model,
+            weights,
+            class_names=None if labels is None else read_class_names(labels),
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=max_detections,
@@ -171,32 +173,6 @@ def read_class_names(path: Path) -> list[str]:
             f"{len(names)} lines"
         )
     return ["background", *names[1:]]
-
-
-def load_detector(model: str, weights: Path | None, labels: Path | None) -> SSD:
-    """Returns the detector that the options `--model --weights --labels` describe.
-
-    Raises:
-        ValueError: If they do not fit together or a file cannot be used.
-    """
-    from ssdops.models import SSD, available_models, build_from_weights, load_model
-
-    names = None if labels is None else read_class_names(labels)
-    if Path(model).is_dir():
-        if weights is not None:
-            raise ValueError(
-                f"{model} is a saved model with weights of its own: leave out --weights"
-            )
-        saved = load_model(model)
-        return saved if names is None else SSD(saved.spec, saved.network, names)
-    if model not in available_models():
-        raise ValueError(
-            f"--model {model} is neither a folder nor one of "
-            f"{', '.join(available_models())}"
-        )
-    if weights is None:
-        raise ValueError(f"--model {model} needs --weights (or the folder of a model)")
-    return build_from_weights(model, weights, names)[0]
 
 
 def output_name(folder: Path, photo: Path, reserved: set[Path]) -> Path:

@@ -321,12 +321,12 @@ def _load(
     if weights is not None:
         if isinstance(model, SSD) or Path(model).exists():
             raise ValueError(
-                f"{model} has weights of its own: weights must be None, got {weights}"
+                f"{model} is a saved model with weights of its own: leave out weights"
             )
         return build_from_weights(os.fspath(model), weights, class_names)[0]
     if not isinstance(model, SSD):
         if not Path(model).exists() and os.fspath(model) in available_models():
-            raise ValueError(f"model {model} needs weights, or the folder of a model")
+            raise ValueError(f"{model} needs weights, or the folder of a saved model")
         if not Path(model).exists():
             raise ValueError(
                 f"{model} is neither a saved model nor one of "

@@ -193,10 +193,13 @@ def build_from_weights(
     Args:
         name: One of `available_models()` that has a format of published weights; None
             for the first that the file fits, tensor by tensor.
-        path: For the VGG-16 models and "mobilenet_ssd" a `.caffemodel`, or an `.npz`
-            file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
-            torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
-            file, or an `.npz` file of its weights by tensor name.
+        path: File of published weights. By model: `.caffemodel`, or `.npz` of arrays
+            `<layer>|<blob>`, for the VGG-16 models, "mobilenet_ssd" and
+            "ssd300_resnet10_face"; the latter also as OpenCV's graph (`.pb`).
+            `.tflite`, checkpoint (prefix or folder) or frozen graph (`.pb`) of the
+            Object Detection API for "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
+            `.pth` or `.safetensors` of torchvision's models for "ssd300_vgg16" and
+            "ssdlite320_mobilenet_v3_large".
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

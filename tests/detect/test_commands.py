@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from ssdops.anchors import AnchorGrid, anchor_grid, anchor_grid_names
 from ssdops.cli import app
 from ssdops.cli.detect import (
-    load_detector,
     output_name,
     read_class_names,
 )
@@ -118,8 +117,14 @@ def test_saved_model(run: Run, saved: Path, tmp_path: Path) -> None:
 
 def test_other_names_for_a_saved_model(run: Run, saved: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("x\none\ntwo\nthree\n", "utf-8")
-    detector = load_detector(str(saved), None, tmp_path / "names.txt")
-    assert detector.class_names == ("background", "one", "two", "three")
+    result = run(
+        *("detect", photo(tmp_path / "a.png"), "--model", saved, "--json", "j"),
+        *("--labels", "names.txt", "--score-threshold", 0.1),
+    )
+    assert result.exit_code == 0, result.output
+    [entry] = json.loads((tmp_path / "j").read_text())
+    assert {d["name"] for d in entry["detections"]} <= {"one", "two", "three"}
+    assert entry["detections"]
 
 
 def test_nothing_found(run: Run, saved: Path, tmp_path: Path) -> None:
@@ -202,13 +207,16 @@ def test_output_names_are_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "ssd900"), "neither a folder nor one of ssd300_vgg16, ssd512"),
-        (("--model", "ssd300_vgg16"), "ssd300_vgg16 needs --weights"),
+        (
+            ("--model", "ssd900"),
+            "neither a saved model nor one of ssd300_vgg16, ssd512",
+        ),
+        (("--model", "ssd300_vgg16"), "ssd300_vgg16 needs weights"),
         (("--model", "ssd_small", "--weights", "w.npz"), "has no published weights"),
         (("--model", "ssd300_vgg16", "--weights", "w.npz"), "w.npz does not exist"),
         (("--model", "ssd300_vgg16", "--weights", "a.png"), "a.png must end in one of"),
         (("--model", "."), "is not a saved model: model.json is missing"),
-        (("--model", "SAVED", "--weights", "w.npz"), "leave out --weights"),
+        (("--model", "SAVED", "--weights", "w.npz"), "leave out weights"),
         (("--model", "SAVED", "--labels", "no.txt"), "no.txt does not exist"),
         (("--model", "SAVED", "--labels", "a.png"), "a.png is not UTF-8 text"),
         (("--model", "SAVED", "--labels", "short.txt"), "all 4 classes"),

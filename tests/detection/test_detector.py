@@ -205,7 +205,7 @@ def test_images_that_cannot_be_used(small: SSD, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("none",), "none is neither a saved model nor one of ssd300_vgg16"),
-        (("ssd300_vgg16",), "needs weights, or the folder"),
+        (("ssd300_vgg16",), "ssd300_vgg16 needs weights, or the folder"),
         (("small", "w.npz"), "unknown model 'small'"),
     ],
 )
