@@ -37,6 +37,7 @@ __all__ = [
     "ssd300_coco",
     "ssd300_face",
     "ssd300_mobilenet_v1_coco",
+    "ssd300_nvidia",
     "ssd300_voc",
     "ssd512_coco",
     "ssd512_voc",
@@ -259,6 +260,8 @@ class AnchorGrid:
         size_rounding: "trunc" cuts sizes to whole pixels as the original code does,
             which changes the SSD512 grids by up to 1.6e-3; "none" keeps fractions.
         variances: Divisors (y, x, h, w) of the encoded offsets.
+        clip_centers: Whether centres beyond the image are moved to its border. Cells
+            lie there where the feature size times the step exceeds the image size.
 
     Raises:
         ValueError: For any value outside its range, or more than 4 000 000 anchors.
@@ -270,6 +273,7 @@ class AnchorGrid:
     clip: bool = False
     size_rounding: str = "trunc"
     variances: tuple[float, float, float, float] = VARIANCES
+    clip_centers: bool = False
 
     def __post_init__(self) -> None:
         """Checks every value and turns lists into tuples."""
@@ -287,6 +291,7 @@ class AnchorGrid:
         if not 0.0 <= self.offset <= 1.0:
             raise ValueError(f"offset must lie in [0, 1], got {self.offset:g}")
         _flag("clip", self.clip)
+        _flag("clip_centers", self.clip_centers)
         if self.size_rounding not in ("trunc", "none"):
             raise ValueError(
                 f'size_rounding must be "trunc" or "none", got {self.size_rounding!r}'
@@ -344,6 +349,11 @@ class AnchorGrid:
             ((np.arange(count) + self.offset) * length).astype(np.float32)
             for count, length in zip(level.feature_size, step, strict=True)
         )
+        if self.clip_centers:
+            rows, columns = (
+                np.minimum(places, np.float32(side))
+                for places, side in zip((rows, columns), self.image_size, strict=True)
+            )
         centers = np.stack(
             np.meshgrid(rows, columns, indexing="ij"), axis=-1, dtype=np.float64
         )[:, :, np.newaxis]
@@ -532,6 +542,15 @@ def ssdlite320_torchvision() -> AnchorGrid:
     return AnchorGrid((side, side), tuple(levels), size_rounding="none")
 
 
+def ssd300_nvidia() -> AnchorGrid:
+    """Returns the grid of NVIDIA's SSD300 on ResNets, 8732 anchors.
+
+    It is that of torchvision, except that no centre is beyond the image: the last row
+    and column of the level of 10 x 10 cells, 32 pixels apart, are moved to its border.
+    """
+    return replace(ssd300_torchvision(), clip_centers=True)
+
+
 _MAPS_512 = (64, 32, 16, 8, 4, 2, 1)
 _STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
 
@@ -660,6 +679,7 @@ _GRIDS: dict[str, Callable[[], AnchorGrid]] = {
     "ssd300_voc": ssd300_voc,
     "ssd300_coco": ssd300_coco,
     "ssd300_torchvision": ssd300_torchvision,
+    "ssd300_nvidia": ssd300_nvidia,
     "ssd512_voc": ssd512_voc,
     "ssd512_coco": ssd512_coco,
     "ssd300_mobilenet_v1_coco": ssd300_mobilenet_v1_coco,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from ssdops.models.backbones import (
     mobilenet_ssd,
     mobilenet_v1,
     mobilenet_v3,
+    resnet,
     resnet10_face,
     small,
     vgg16,
@@ -26,6 +28,7 @@ from ssdops.models.ssd import SSD
 from ssdops.models.weights import (
     caffe,
     mobilenet_v2,
+    nvidia_ssd,
     object_detection_api,
     torchvision_ssdlite,
 )
@@ -86,6 +89,18 @@ _OBJECT_DETECTION_API = WeightFormat(
     object_detection_api.load_object_detection_arrays,
 )
 
+
+def _resnet(depth: int) -> ModelEntry:
+    """Returns the entry of SSD300 on a ResNet."""
+    return ModelEntry(
+        partial(resnet.spec, depth),
+        partial(resnet.network, depth),
+        WeightFormat(
+            partial(nvidia_ssd.inferred_options, depth), nvidia_ssd.load_nvidia_arrays
+        ),
+    )
+
+
 _MODELS: dict[str, ModelEntry] = {
     "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _VGG16),
     "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _VGG16),
@@ -102,6 +117,9 @@ _MODELS: dict[str, ModelEntry] = {
     "ssdlite320_mobilenet_v3_large": ModelEntry(
         mobilenet_v3.spec, mobilenet_v3.network, _SSDLITE
     ),
+    "ssd300_resnet18": _resnet(18),
+    "ssd300_resnet34": _resnet(34),
+    "ssd300_resnet50": _resnet(50),
     "ssd_small": ModelEntry(small.spec, small.network),
     "caffe_network": ModelEntry(caffe_network.spec, caffe_network.network),
 }
@@ -200,6 +218,11 @@ def build_from_weights(
             Object Detection API for "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
             `.pth` or `.safetensors` of torchvision's models for "ssd300_vgg16" and
             "ssdlite320_mobilenet_v3_large".
+        path: For the VGG-16 models and "mobilenet_ssd" a `.caffemodel`, or an `.npz`
+            file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
+            torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
+            file, or an `.npz` file of its weights by tensor name; for the ResNets a
+            `.pt` file of NVIDIA's SSD300.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

@@ -52,6 +52,9 @@ def test_every_model_is_in_the_table() -> None:
         "mobilenet_ssd",
         "ssd300_resnet10_face",
         "ssdlite320_mobilenet_v3_large",
+        "ssd300_resnet18",
+        "ssd300_resnet34",
+        "ssd300_resnet50",
         "ssd_small",
         "caffe_network",
     )

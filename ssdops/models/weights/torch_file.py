@@ -86,6 +86,10 @@ def _new_dict() -> _Dict:
     return _Dict()
 
 
+def _new_counter(counts: Any = None) -> _Dict:
+    return _Dict()
+
+
 def _rebuild_tensor(
     storage: Any,
     offset: Any,
@@ -104,6 +108,8 @@ def _rebuild_parameter(data: Any, requires_grad: Any, backward_hooks: Any) -> An
 
 _ALLOWED: Final = {
     ("collections", "OrderedDict"): _new_dict,
+    # Of the state of a learning rate schedule.
+    ("collections", "Counter"): _new_counter,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,

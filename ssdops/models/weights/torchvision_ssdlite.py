@@ -8,8 +8,13 @@ from typing import Any, Final
 
 from ssdops.models.backbones.mobilenet_v3 import BLOCKS, EXTRAS
 from ssdops.models.ssd import SSD
-from ssdops.models.weights.arrays import Array, LoadReport
-from ssdops.models.weights.torch_modules import load_torch_modules
+from ssdops.models.weights.arrays import Array, LoadReport, WeightLoader
+from ssdops.models.weights.torch_layers import (
+    TorchTensor,
+    module_tensors,
+    take_modules,
+    unwrapped,
+)
 
 __all__ = ["inferred_options", "load_ssdlite_arrays"]
 
@@ -27,6 +32,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     Raises:
         ValueError: If the tensors that tell are missing.
     """
+    arrays = unwrapped(arrays)
     last = arrays.get(f"{_LAST}.0.weight")
     head = arrays.get("head.classification_head.module_list.0.1.bias")
     if last is None or head is None or not last.ndim or head.ndim != 1:
@@ -45,12 +51,33 @@ def load_ssdlite_arrays(
 ) -> LoadReport:
     """Puts torchvision's tensors into `ssdlite320_mobilenet_v3_large`.
 
+    Nothing is changed unless everything fits.
+
+    Args:
+        model: Model with the kind of tail of the tensors.
+        arrays: Tensors by their names in PyTorch.
+        strict: Whether tensors on one side only and other shapes are an error.
+            Otherwise the model keeps its values there, and the report tells.
+
     Raises:
-        ValueError: As `load_torch_modules`.
+        ValueError: For values that are not finite, and with `strict` for shapes that
+            differ and missing or unknown tensors.
     """
-    layers = [layer.name for layer in model.network.layers]
-    boxes = {name for name in layers if name.endswith("_mbox_loc")}
-    return load_torch_modules(model, arrays, _modules(layers), strict, boxes)
+    modules = _modules([layer.name for layer in model.network.layers])
+    tensors: dict[str, TorchTensor] = {}
+    for layer in model.network.layers:
+        if not layer.weights:
+            continue
+        order = None
+        if layer.name.endswith("_mbox_loc"):
+            # Theirs are x first.
+            count = layer.bias.shape[0]
+            order = [4 * (i // 4) + (1, 0, 3, 2)[i % 4] for i in range(count)]
+        for name, place in module_tensors(layer, order).items():
+            tensors[f"{modules[layer.name]}.{name}"] = place
+    loader = WeightLoader(strict)
+    take_modules(loader, unwrapped(arrays), tensors)
+    return loader.finish(model.spec.name)
 
 
 def _modules(layers: list[str]) -> dict[str, str]:
