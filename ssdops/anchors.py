@@ -18,7 +18,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "ShapeLevel",
     "anchor_grid",
     "anchor_grid_names",
+    "recipe_grid",
     "recipe_sizes",
     "ssd300_coco",
     "ssd300_face",
@@ -479,6 +480,46 @@ def _caffe_grid(
             )
         ),
         size_rounding=size_rounding,
+    )
+
+
+def recipe_grid(
+    image_size: tuple[int, int], feature_sizes: Sequence[tuple[int, int]]
+) -> AnchorGrid:
+    """Returns the grid of an SSD on any feature maps, by the rule of the official ones.
+
+    Sizes are those of SSD300 on Pascal VOC, 10 to 90 percent, of the shorter side. The
+    first and the last two levels have the ratios 2 and 1/2 beside the squares, the
+    others 3 and 1/3, too. Cells are as far apart as the size of the map says.
+
+    Args:
+        image_size: Height and width of the input in pixels.
+        feature_sizes: Rows and columns of the feature maps, at least three.
+
+    Raises:
+        ValueError: For fewer than three or more than 72 maps.
+    """
+    height, width = _size("image_size", image_size)
+    count = len(feature_sizes)
+    if not 3 <= count <= 72:
+        raise ValueError(f"feature_sizes must list 3 to 72 maps, got {count}")
+    sizes = recipe_sizes(min(height, width), count, (10, 20), 20, 90)
+    plain = {0, count - 2, count - 1}
+    return AnchorGrid(
+        image_size=(height, width),
+        levels=tuple(
+            AnchorLevel(
+                feature_size=cells,
+                min_sizes=(low,),
+                max_sizes=(high,),
+                aspect_ratios=(2,) if index in plain else (2, 3),
+            )
+            # The rule can give more sizes than there are maps.
+            for index, (cells, (low, high)) in enumerate(
+                zip(feature_sizes, sizes, strict=False)
+            )
+        ),
+        size_rounding="none",
     )
 
 

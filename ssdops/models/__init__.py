@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ssdops.models.caffe.importing import build_from_prototxt
+from ssdops.models.from_backbone import build_from_backbone
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.registry import (
@@ -24,6 +25,7 @@ __all__ = [
     "PostProcessing",
     "Preprocessing",
     "available_models",
+    "build_from_backbone",
     "build_from_prototxt",
     "build_from_spec",
     "build_from_weights",

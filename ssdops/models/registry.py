@@ -13,6 +13,7 @@ import keras
 
 from ssdops.anchors import anchor_grid
 from ssdops.models.backbones import (
+    keras_backbone,
     mobilenet_ssd,
     mobilenet_v1,
     mobilenet_v3,
@@ -121,6 +122,7 @@ _MODELS: dict[str, ModelEntry] = {
     "ssd300_resnet34": _resnet(34),
     "ssd300_resnet50": _resnet(50),
     "ssd_small": ModelEntry(small.spec, small.network),
+    "keras_backbone": ModelEntry(keras_backbone.spec, keras_backbone.network),
     "caffe_network": ModelEntry(caffe_network.spec, caffe_network.network),
 }
 
