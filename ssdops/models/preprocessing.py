@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,17 @@ from ssdops.resizing import (
     resize_image,
 )
 
-__all__ = ["Preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_SCALE", "Preprocessing"]
 
 MAX_SIDE = 16_384
 CHANNEL_ORDERS = ("rgb", "bgr")
 RESIZE_MODES = ("stretch", "letterbox")
 
 _Channels = tuple[float, float, float]
+
+# Of the weights of PyTorch, which takes pixels in [0, 1].
+IMAGENET_MEAN: Final = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_SCALE: Final = (1 / (0.229 * 255), 1 / (0.224 * 255), 1 / (0.225 * 255))
 
 
 @dataclass(frozen=True)

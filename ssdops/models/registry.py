@@ -32,6 +32,7 @@ from ssdops.models.weights import (
     nvidia_ssd,
     object_detection_api,
     torchvision_ssdlite,
+    torchvision_vgg,
 )
 from ssdops.models.weights.arrays import Array, LoadReport
 from ssdops.models.weights.files import read_weights
@@ -77,6 +78,9 @@ class ModelEntry:
 
 
 _VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
+_VGG16_BN = WeightFormat(
+    torchvision_vgg.inferred_options, torchvision_vgg.load_vgg16_bn_arrays
+)
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
 _MOBILENET_V2 = WeightFormat(
     mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays
@@ -105,6 +109,8 @@ def _resnet(depth: int) -> ModelEntry:
 _MODELS: dict[str, ModelEntry] = {
     "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _VGG16),
     "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _VGG16),
+    "ssd300_vgg16_bn": ModelEntry(vgg16.ssd300_bn_spec, vgg16.network, _VGG16_BN),
+    "ssd512_vgg16_bn": ModelEntry(vgg16.ssd512_bn_spec, vgg16.network, _VGG16_BN),
     "ssd300_mobilenet_v1": ModelEntry(
         mobilenet_v1.spec, mobilenet_v1.network, _OBJECT_DETECTION_API
     ),
@@ -224,7 +230,8 @@ def build_from_weights(
             file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
             torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
             file, or an `.npz` file of its weights by tensor name; for the ResNets a
-            `.pt` file of NVIDIA's SSD300.
+            `.pt` file of NVIDIA's SSD300. Without `strict` the ResNets and the VGG-16
+            with batch normalisation take torchvision's of that name as backbones.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random

@@ -47,6 +47,8 @@ def test_every_model_is_in_the_table() -> None:
     assert available_models() == (
         "ssd300_vgg16",
         "ssd512_vgg16",
+        "ssd300_vgg16_bn",
+        "ssd512_vgg16_bn",
         "ssd300_mobilenet_v1",
         "ssd300_mobilenet_v2",
         "mobilenet_ssd",

@@ -20,14 +20,14 @@ from ssdops.anchors import AnchorGrid, ssd300_nvidia
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv_bn
 from ssdops.models.post_processing import PostProcessing
-from ssdops.models.preprocessing import Preprocessing
+from ssdops.models.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_SCALE,
+    Preprocessing,
+)
 from ssdops.models.spec import ModelSpec
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_SCALE", "network", "spec"]
-
-# Of the weights of PyTorch, for pixels in [0, 255].
-IMAGENET_MEAN: Final = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-IMAGENET_SCALE: Final = (1 / (0.229 * 255), 1 / (0.224 * 255), 1 / (0.225 * 255))
+__all__ = ["network", "spec"]
 
 
 class _Variant(NamedTuple):
