@@ -19,20 +19,21 @@ from ssdops.models import SSD, build_from_weights, build_model, load_model
 
 CLASSES = 3  # with the background
 SCOPE = "FeatureExtractor/MobilenetV2"
-# Channels at a multiplier of 0.5 and stride of every block, as multiples of 8.
+# Channels at a multiplier of 0.5 and stride of every block: multiples of 8 from 16 on.
 BLOCKS = (
-    *((8, 1), (16, 2), (16, 1), (16, 2), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1)),
+    *((16, 1), (16, 2), (16, 1), (16, 2), (16, 1), (16, 1), (32, 2), (32, 1), (32, 1)),
     *((32, 1), (48, 1), (48, 1), (48, 1), (80, 2), (80, 1), (80, 1), (160, 1)),
 )
 EXTRAS = ((128, 256), (64, 128), (64, 128), (32, 64))
-HEADS = ("ssd", "ssdlite")
+# Kinds of the heads and of the layers after the trunk, side of the kernels of heads.
+KINDS = (("ssd", "ssd", 3), ("ssd", "ssdlite", 1), ("ssdlite", "ssdlite", 3))
 
 
 class Network:
     """Layers that make their variables when they are first applied."""
 
-    def __init__(self, head: str) -> None:
-        self.head = head
+    def __init__(self, head: str, extras: str, kernel: int) -> None:
+        self.head, self.extras, self.kernel = head, extras, kernel
         self.variables: dict[str, Any] = {}
         self._rng = np.random.default_rng(3)
 
@@ -68,8 +69,8 @@ class Network:
         kernel = self._variable(f"{scope}/weights", shape, "kernel")
         return tf.nn.conv2d(x, kernel, stride, "SAME")
 
-    def depthwise(self, x: Any, scope: str, stride: int = 1) -> Any:
-        shape = (3, 3, x.shape[-1], 1)
+    def depthwise(self, x: Any, scope: str, stride: int = 1, size: int = 3) -> Any:
+        shape = (size, size, x.shape[-1], 1)
         kernel = self._variable(f"{scope}/depthwise_weights", shape, "depthwise")
         return tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), "SAME")
 
@@ -94,13 +95,13 @@ class Network:
             x = self.normalized(x, f"{scope}/project", relu=False)
             if stride == 1 and before.shape[-1] == count:
                 x = x + before
-        x = self.normalized(self.conv(x, f"{SCOPE}/Conv_1", 1, 1280), f"{SCOPE}/Conv_1")
+        x = self.normalized(self.conv(x, f"{SCOPE}/Conv_1", 1, 640), f"{SCOPE}/Conv_1")
         sources.append(x)
         for group, (narrow, wide) in enumerate(EXTRAS, start=2):
             scope = f"{SCOPE}/layer_19_1_Conv2d_{group}_1x1_{narrow}"
             x = self.normalized(self.conv(x, scope, 1, narrow), scope)
             scope = f"{SCOPE}/layer_19_2_Conv2d_{group}_3x3_s2_{wide}"
-            if self.head == "ssdlite":
+            if self.extras == "ssdlite":
                 deep = f"{scope}_depthwise"
                 x = self.normalized(self.depthwise(x, deep, 2), deep)
                 x = self.normalized(self.conv(x, scope, 1, wide), scope)
@@ -112,12 +113,13 @@ class Network:
             rows = []
             for level, source in enumerate(sources):
                 scope = f"BoxPredictor_{level}/{head}Predictor"
-                y = source
+                y, kernel = source, self.kernel
                 if self.head == "ssdlite":
                     deep = f"{scope}_depthwise"
-                    y = self.normalized(self.depthwise(y, deep), deep)
+                    y = self.normalized(self.depthwise(y, deep, 1, kernel), deep)
+                    kernel = 1
                 count = (3 if level == 0 else 6) * values
-                y = self.conv(y, scope, 1, count)
+                y = self.conv(y, scope, kernel, count)
                 y = y + self._variable(f"{scope}/biases", (count,), "any")
                 rows.append(tf.reshape(y, (len(images), -1, values)))
             outputs.append(tf.concat(rows, 1))
@@ -127,11 +129,15 @@ class Network:
 IMAGES = np.random.default_rng(1).integers(0, 256, (2, 300, 300, 3)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=HEADS)
-def reference(request: pytest.FixtureRequest) -> tuple[Network, Any, Any]:
-    """The network, and what it gives."""
-    network = Network(str(request.param))
+def built(kinds: tuple[str, str, int]) -> tuple[Network, Any, Any]:
+    """A network, and what it gives."""
+    network = Network(*kinds)
     return network, *network(IMAGES)
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[Network, Any, Any]:
+    return built(KINDS[1])
 
 
 def assert_same(model: SSD, reference: tuple[Network, Any, Any]) -> None:
@@ -165,10 +171,20 @@ def folded(variables: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "graph", "average", "folded"])
+@pytest.mark.parametrize(
+    ("kind", "kinds"),
+    [
+        ("checkpoint", KINDS[0]),
+        ("graph", KINDS[1]),
+        ("average", KINDS[2]),
+        ("folded", KINDS[0]),
+        ("folded", KINDS[2]),
+    ],
+)
 def test_outputs_are_those_of_the_trained_network(
-    kind: str, reference: tuple[Network, Any, Any], tmp_path: Path
+    kind: str, kinds: tuple[str, str, int], tmp_path: Path
 ) -> None:
+    reference = built(kinds)
     variables = reference[0].variables
     path = tmp_path / "model.ckpt"
     if kind == "checkpoint":
@@ -193,8 +209,13 @@ def test_outputs_are_those_of_the_trained_network(
         np.savez(path, **folded(variables))
     model, report = build_from_weights(None, path)
     assert model.spec.name == "ssd300_mobilenet_v2"
-    head = reference[0].head
-    assert model.spec.options == {"depth_multiplier": 0.5, "head": head}
+    network = reference[0]
+    assert model.spec.options == {
+        "depth_multiplier": 0.5,
+        "head": network.head,
+        "extras": network.extras,
+        "head_kernel": network.kernel,
+    }
     assert model.spec.num_classes == CLASSES
     assert not report.missing
     assert_same(model, reference)
@@ -205,7 +226,13 @@ def test_specification(tmp_path: Path) -> None:
     assert model.network.output["logits"].shape == (None, 1917, 1000)
     assert model.spec.score_activation == "sigmoid"
     assert load_model(model.save(tmp_path)).spec == model.spec
-    for options in ({"head": "fpn"}, {"depth_multiplier": 0}):
+    for options in (
+        {"head": "fpn"},
+        {"extras": 1},
+        {"head_kernel": 2},
+        {"head_kernel": True},
+        {"depth_multiplier": 0},
+    ):
         with pytest.raises(ValueError, match="must"):
             build_model("ssd300_mobilenet_v2", **options)
 
@@ -219,6 +246,17 @@ def test_published_numbers_of_weights() -> None:
         if layer.name.startswith(("Conv", "expanded_conv")) and "mbox" not in layer.name
     )
     assert trunk == 2_257_984
+
+
+def test_quantised_weights_imply_their_preprocessing(
+    reference: tuple[Network, Any, Any], tmp_path: Path
+) -> None:
+    arrays = folded(reference[0].variables)
+    arrays[f"{SCOPE}/Conv/weights|scale_zp"] = np.array([0.1, 128.0])
+    np.savez(tmp_path / "quantized.npz", **arrays)
+    model, _ = build_from_weights(None, tmp_path / "quantized.npz")
+    assert model.spec.preprocessing.mean == (128.0, 128.0, 128.0)
+    assert model.spec.preprocessing.scale == (1 / 128,) * 3
 
 
 def test_weights_that_are_missing(

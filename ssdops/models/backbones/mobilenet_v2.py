@@ -7,6 +7,8 @@ its batch normalisation.
 References:
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
     arXiv:1801.04381, section 6.2.
+    `research/object_detection/models/ssd_mobilenet_v2_feature_extractor.py` and
+    `samples/configs/ssd_mobilenet_v2_coco.config` of TensorFlow Models.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ LAST_BLOCK_CHANNELS: Final = 320
 _EXPANSION: Final = 6
 _SOURCE_BLOCK: Final = 13
 _EXTRAS: Final = (512, 256, 256, 128)
-_LEAST_EXTRA: Final = 16
+_LAST: Final = 1280
+# `min_depth` of the published configurations.
+_LEAST: Final = 16
+_KINDS: Final = ("ssd", "ssdlite")
 
 
 def spec(
@@ -43,6 +48,8 @@ def spec(
     anchors: AnchorGrid | None = None,
     depth_multiplier: float = 1.0,
     head: str = "ssd",
+    extras: str | None = None,
+    head_kernel: int = 3,
 ) -> ModelSpec:
     """Returns the specification of SSD300 on MobileNet-V2.
 
@@ -50,14 +57,21 @@ def spec(
         num_classes: Number of classes including the background.
         anchors: Grid; None for that of the COCO models on MobileNet-V1 and V2.
         depth_multiplier: Factor of all channel counts.
-        head: "ssd", or "ssdlite" for depthwise separable heads and extra layers.
+        head: "ssd", or "ssdlite" for depthwise separable heads.
+        extras: The same for the layers after the trunk; None for that of the heads.
+        head_kernel: Side of the kernels of the heads, 1 or 3.
 
     Raises:
-        ValueError: For a depth multiplier outside [0.125, 4] or another kind of head.
+        ValueError: For a depth multiplier outside [0.125, 4], another kind of heads or
+            layers, or another side.
     """
     depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
-    if head not in ("ssd", "ssdlite"):
-        raise ValueError(f'head must be "ssd" or "ssdlite", got {head!r}')
+    extras = head if extras is None else extras
+    for option, kind in (("head", head), ("extras", extras)):
+        if kind not in _KINDS:
+            raise ValueError(f'{option} must be "ssd" or "ssdlite", got {kind!r}')
+    if isinstance(head_kernel, bool) or head_kernel not in (1, 3):
+        raise ValueError(f"head_kernel must be 1 or 3, got {head_kernel!r}")
     anchors = anchors or ssd300_mobilenet_v1_coco()
     return ModelSpec(
         name="ssd300_mobilenet_v2",
@@ -67,7 +81,12 @@ def spec(
             anchors.image_size, mean=(127.5, 127.5, 127.5), scale=1 / 127.5
         ),
         score_activation="sigmoid",
-        options={"depth_multiplier": depth_multiplier, "head": head},
+        options={
+            "depth_multiplier": depth_multiplier,
+            "head": head,
+            "extras": extras,
+            "head_kernel": int(head_kernel),
+        },
         # As released, but for a score threshold of 1e-8.
         post_processing=PostProcessing(iou_threshold=0.6, max_detections=100),
     )
@@ -77,6 +96,7 @@ def network(model: ModelSpec) -> keras.Model:
     """Returns the network; strided layers pad as TensorFlow's "same" does."""
     multiplier = model.options.get("depth_multiplier", 1.0)
     head = model.options.get("head", "ssd")
+    extras = model.options.get("extras", head)
     normalized = partial(conv_bn, activation="relu6")
     inputs = keras.Input((*model.image_size, 3), name="images")
     features: Any = normalized(inputs, _channels(32, multiplier), "Conv", strides=2)
@@ -101,29 +121,28 @@ def network(model: ModelSpec) -> keras.Model:
             if stride == 1 and channels == count:
                 features = keras.layers.Add(name=f"{name}_add")([features, shortcut])
             index += 1
-    # The last layer grows with the multiplier, but does not shrink.
-    last = _channels(1280, max(1.0, multiplier))
-    features = normalized(features, last, "Conv_1", kernel=1)
+    # Unlike that of classifiers, the last layer does shrink with the multiplier.
+    features = normalized(features, _channels(_LAST, multiplier), "Conv_1", kernel=1)
     sources.append(("Conv_1", features))
     for group, depth in enumerate(_EXTRAS, start=2):
         narrow, wide = (
-            max(_LEAST_EXTRA, int(count * multiplier)) for count in (depth // 2, depth)
+            max(_LEAST, int(count * multiplier)) for count in (depth // 2, depth)
         )
         name = f"layer_19_1_Conv2d_{group}_1x1_{narrow}"
         features = normalized(features, narrow, name, kernel=1)
         name = f"layer_19_2_Conv2d_{group}_3x3_s2_{wide}"
-        if head == "ssdlite":
+        if extras == "ssdlite":
             features = normalized(features, None, f"{name}_depthwise", strides=2)
             features = normalized(features, wide, name, kernel=1)
         else:
             features = normalized(features, wide, name, strides=2)
         sources.append((name, features))
-    kernel = 3 if head == "ssdlite" else 1
+    kernel = model.options.get("head_kernel", 3)
     return detection_network(inputs, sources, model, kernel=kernel, head=head)
 
 
 def _channels(count: int, multiplier: float) -> int:
     """Returns a scaled count as a multiple of 8, not less than nine tenths of it."""
     scaled = count * multiplier
-    rounded = max(8, int(scaled + 4) // 8 * 8)
+    rounded = max(_LEAST, int(scaled + 4) // 8 * 8)
     return rounded + 8 * (rounded < 0.9 * scaled)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from ssdops.models.backbones.mobilenet_v2 import LAST_BLOCK_CHANNELS
+from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.slim_names import averaged, is_trained
@@ -30,6 +31,7 @@ _PREDICTOR: Final = re.compile(
     r"(?P<head>BoxEncoding|Class)Predictor(?P<depthwise>_depthwise)?/(?P<rest>.+)"
 )
 _HEADS: Final = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
+_SEPARABLE_EXTRA: Final = re.compile(r"layer_19_2_.+_depthwise")
 _NORM: Final = "BatchNorm/"
 # What an optimizer keeps beside a variable.
 _SLOT: Final = re.compile(r".*(weights|biases|gamma|beta)/(?!read|FakeQuant).+")
@@ -159,21 +161,21 @@ def _from_lite(kernel: Array) -> Array:
 
 
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Returns depth multiplier, number of classes and kind of heads of stored weights.
+    """Returns number of classes and options of the model of stored weights.
 
     Raises:
         ValueError: If the tensors that tell are missing.
     """
     found: dict[tuple[str, str], Array] = {}
-    separable = False
     for name, value in averaged(arrays).items():
         place = None if "|" in name else _place(name, ["first"])
         if place is not None:
             found[place] = value
-            separable |= place[0].endswith("_mbox_loc_dw")
+    trained = is_trained(arrays)
+    layers = {layer for layer, _ in found}
     try:
-        kernel = found["expanded_conv_16_project", "kernel"]
-        channels = kernel.shape[-1 if is_trained(arrays) else 0]
+        last = found["expanded_conv_16_project", "kernel"]
+        channels = last.shape[-1 if trained else 0]
         boxes = found["first_mbox_loc", "bias"].shape[0]
         classes = found["first_mbox_conf", "bias"].shape[0]
         num_classes = 4 * classes // boxes
@@ -182,8 +184,23 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             "the weights have no tensors FeatureExtractor/.../expanded_conv_16/project "
             "and BoxPredictor_0/..., so they are not those of a MobileNet-V2 SSD"
         ) from None
-    return {
+    separable = "first_mbox_loc_dw" in layers
+    head = found.get(("first_mbox_loc_dw" if separable else "first_mbox_loc", "kernel"))
+    options = {
         "num_classes": num_classes,
         "depth_multiplier": channels / LAST_BLOCK_CHANNELS,
-        "head": "ssdlite" if separable else "ssd",
+        "head": _kind(separable),
+        "extras": _kind(any(_SEPARABLE_EXTRA.fullmatch(layer) for layer in layers)),
     }
+    if head is not None and head.ndim == 4:
+        # Trained ones are [h, w, in, out].
+        options["head_kernel"] = head.shape[0 if trained else 1]
+    if any(name.endswith("|scale_zp") for name in arrays):
+        # Quantised models take the nearest whole number in the place of 127.5.
+        inputs = Preprocessing((300, 300), mean=(128.0,) * 3, scale=1 / 128)
+        options["spec"] = {"preprocessing": inputs}
+    return options
+
+
+def _kind(separable: bool) -> str:
+    return "ssdlite" if separable else "ssd"
