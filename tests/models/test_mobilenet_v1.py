@@ -58,7 +58,11 @@ def test_every_tensor_is_loaded(loaded: tuple[SSD, LoadReport]) -> None:
     assert (len(report.loaded), report.skipped, report.missing) == (94, {}, {})
     assert str(report) == "94 tensors loaded, 0 skipped, 0 missing"
     assert model.spec.num_classes == 91
-    assert model.spec.options == {"depth_multiplier": 0.75}
+    assert model.spec.options == {
+        "depth_multiplier": 0.75,
+        "head": "ssd",
+        "batch_norm": False,
+    }
     assert model.class_names[:4] == ("background", "person", "bicycle", "car")
     assert model.anchors.shape == (1917, 4)
 
@@ -205,3 +209,40 @@ def test_build_without_weights() -> None:
     assert model.network.get_layer("Conv2d_13_pointwise").filters == 256
     with pytest.raises(ValueError, match="depth_multiplier must lie in"):
         build_model("ssd300_mobilenet_v1", depth_multiplier=9.0)
+    with pytest.raises(ValueError, match='head must be "ssd" or "ssdlite"'):
+        build_model("ssd300_mobilenet_v1", head="fpn")
+    with pytest.raises(ValueError, match="batch_norm must be true or false"):
+        build_model("ssd300_mobilenet_v1", batch_norm=1)
+
+
+def test_normalisations_that_are_layers(arrays: dict[str, Any], model: SSD) -> None:
+    """They begin as the biases of the file, and change nothing."""
+    trainable = build_model(
+        "ssd300_mobilenet_v1", depth_multiplier=0.75, batch_norm=True
+    )
+    arrays = {name: value for name, value in arrays.items() if name != "anchors"}
+    report = load_tflite_arrays(trainable, arrays)
+    assert len(report.loaded) == 94
+    images = model.spec.preprocessing(stored_run(PHOTOS[0])["input_rgb_uint8"][None])
+    ours, theirs = (each.network(images, training=False) for each in (trainable, model))
+    for name in ("offsets", "logits"):
+        limit = 1e-4 * np.abs(theirs[name]).max()
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=limit)
+
+
+def test_a_bias_of_another_size_leaves_the_normalisation_alone(
+    arrays: dict[str, Any],
+) -> None:
+    trainable = build_model(
+        "ssd300_mobilenet_v1", depth_multiplier=0.75, batch_norm=True
+    )
+    arrays = {name: value for name, value in arrays.items() if name != "anchors"}
+    name = next(name for name in arrays if name.endswith("Conv2d_0/Conv2D_Fold_bias"))
+    with pytest.raises(ValueError, match=r"Fold_bias must have shape \[24\]"):
+        load_tflite_arrays(trainable, {**arrays, name: arrays[name][:3]})
+    report = load_tflite_arrays(trainable, {**arrays, name: arrays[name][:3]}, False)
+    assert list(report.skipped) == [name]
+    norm = trainable.network.get_layer("Conv2d_0_bn")
+    np.testing.assert_array_equal(norm.moving_variance, 1)
+    norm = trainable.network.get_layer("Conv2d_1_pointwise_bn")
+    np.testing.assert_allclose(norm.moving_variance, 0.999, rtol=1e-6)

@@ -30,7 +30,7 @@ def scaled(count: int) -> int:
     return max(8, int(count * MULTIPLIER))
 
 
-def extras() -> list[tuple[str, int, int, int]]:
+def extras(head: str) -> list[tuple[str, int, int | None, int]]:
     """Name, kernel, channels and stride of the layers after the trunk."""
     found = []
     for index, count in enumerate((512, 256, 256, 128), start=2):
@@ -38,12 +38,15 @@ def extras() -> list[tuple[str, int, int, int]]:
         name = f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}"
         found.append((name, 1, narrow, 1))
         name = f"Conv2d_13_pointwise_2_Conv2d_{index}_3x3_s2_{wide}"
-        found.append((name, 3, wide, 2))
+        if head == "ssdlite":
+            found.append((f"{name}_depthwise", 3, None, 2))
+            found.append((name, 1, wide, 1))
+        else:
+            found.append((name, 3, wide, 2))
     return found
 
 
-@pytest.fixture(scope="module")
-def variables() -> dict[str, Any]:
+def trained(head: str) -> dict[str, Any]:
     """All variables of a trained model."""
     rng = np.random.default_rng(0)
     made: dict[str, Any] = {}
@@ -52,7 +55,8 @@ def variables() -> dict[str, Any]:
         shape = (kernel, kernel, inputs, 1 if outputs is None else outputs)
         kind = "depthwise_weights" if outputs is None else "weights"
         spread = 1.5 / np.sqrt(kernel**2 * (1 if outputs is None else inputs))
-        made[f"{SCOPE}/{name}/{kind}"] = rng.normal(0, spread, shape)
+        scope = name if name.startswith("Box") else f"{SCOPE}/{name}"
+        made[f"{scope}/{kind}"] = rng.normal(0, spread, shape)
         count = inputs if outputs is None else outputs
         for part, values in (
             ("gamma", rng.uniform(0.5, 1.5, count)),
@@ -60,7 +64,7 @@ def variables() -> dict[str, Any]:
             ("moving_mean", rng.normal(0, 0.3, count)),
             ("moving_variance", rng.uniform(0.5, 1.5, count)),
         ):
-            made[f"{SCOPE}/{name}/BatchNorm/{part}"] = values
+            made[f"{scope}/BatchNorm/{part}"] = values
         return count
 
     count = layer("Conv2d_0", 3, 3, scaled(32))
@@ -70,25 +74,32 @@ def variables() -> dict[str, Any]:
         count = layer(f"Conv2d_{index}_pointwise", 1, count, scaled(outputs))
         if index in (11, 13):
             sources.append(count)
-    for name, kernel, outputs, stride in extras():
-        count = layer(name, kernel, count, outputs)
-        if stride == 2:
+    for name, kernel, channels, _ in extras(head):
+        count = layer(name, kernel, count, channels)
+        if "_2_Conv2d" in name and channels is not None:
             sources.append(count)
     for level, inputs in enumerate(sources):
         boxes = 3 if level == 0 else 6
-        for head, values in (("BoxEncoding", 4), ("Class", CLASSES)):
-            name = f"BoxPredictor_{level}/{head}Predictor"
+        for kind, values in (("BoxEncoding", 4), ("Class", CLASSES)):
+            name = f"BoxPredictor_{level}/{kind}Predictor"
+            if head == "ssdlite":
+                layer(f"{name}_depthwise", 3, inputs, None)
             shape = (1, 1, inputs, boxes * values)
             made[f"{name}/weights"] = rng.normal(0, 0.3, shape)
             made[f"{name}/biases"] = rng.normal(0, 0.3, boxes * values)
     return {name: np.asarray(value, np.float32) for name, value in made.items()}
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, Any]:
+    return trained("ssd")
+
+
 def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
     """Offsets and logits of that code for images in [0, 255]."""
 
     def convolved(features: Any, name: str, stride: int) -> Any:
-        scope = f"{SCOPE}/{name}"
+        scope = name if name.startswith("Box") else f"{SCOPE}/{name}"
         if f"{scope}/depthwise_weights" in variables:
             features = tf.nn.depthwise_conv2d(
                 features,
@@ -113,16 +124,18 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
         features = convolved(features, f"Conv2d_{index}_pointwise", 1)
         if index in (11, 13):
             sources.append(features)
-    for name, _, _, stride in extras():
+    deep = "BoxPredictor_0/ClassPredictor_depthwise/depthwise_weights" in variables
+    for name, _, channels, stride in extras("ssdlite" if deep else "ssd"):
         features = convolved(features, name, stride)
-        if stride == 2:
+        if "_2_Conv2d" in name and channels is not None:
             sources.append(features)
     outputs = []
     for head, values in (("BoxEncoding", 4), ("Class", CLASSES)):
         rows = []
         for level, source in enumerate(sources):
             name = f"BoxPredictor_{level}/{head}Predictor"
-            found = tf.nn.conv2d(source, variables[f"{name}/weights"], 1, "SAME")
+            seen = convolved(source, f"{name}_depthwise", 1) if deep else source
+            found = tf.nn.conv2d(seen, variables[f"{name}/weights"], 1, "SAME")
             found = found + variables[f"{name}/biases"]
             rows.append(tf.reshape(found, (len(images), -1, values)))
         outputs.append(tf.concat(rows, 1))
@@ -164,9 +177,34 @@ def test_outputs_are_those_of_the_trained_network(
     }[kind]
     model, report = build_from_weights(None, path)
     assert model.spec.name == "ssd300_mobilenet_v1"
-    assert model.spec.options == {"depth_multiplier": MULTIPLIER}
+    assert model.spec.options == {
+        "depth_multiplier": MULTIPLIER,
+        "head": "ssd",
+        "batch_norm": False,
+    }
     assert model.spec.num_classes == CLASSES
     assert not report.missing
+    assert_same(model, variables)
+
+
+@pytest.mark.parametrize("head", ["ssd", "ssdlite"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_normalisations_are_put_in_or_kept(
+    batch_norm: bool, head: str, tmp_path: Path
+) -> None:
+    variables = trained(head)
+    write_checkpoint(tmp_path / "model", variables)
+    model, report = build_from_weights(
+        "ssd300_mobilenet_v1", tmp_path / "model", batch_norm=batch_norm
+    )
+    assert model.spec.options["head"] == head
+    assert not report.missing
+    if batch_norm:
+        assert set(report.loaded) >= {n for n in variables if "BatchNorm" in n}
+        np.testing.assert_array_equal(
+            model.network.get_layer("Conv2d_3_depthwise_bn").moving_mean,
+            variables[f"{SCOPE}/Conv2d_3_depthwise/BatchNorm/moving_mean"],
+        )
     assert_same(model, variables)
 
 

@@ -2,7 +2,8 @@
 """SSD300 on MobileNet-V1 in the form of TensorFlow's Object Detection API.
 
 Batch normalisation is folded into the weights and biases of the convolutions, as in
-released inference models, and layers are called as there, without the leading scopes.
+released inference models, unless it is asked for; layers are called as there, without
+the leading scopes.
 
 References:
     Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile
@@ -11,13 +12,14 @@ References:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
 
 from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
 from ssdops.models.heads import detection_network
-from ssdops.models.layers import conv, depthwise_conv
+from ssdops.models.layers import conv, conv_bn, depthwise_conv
 from ssdops.models.plain_values import number_in
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
@@ -49,6 +51,8 @@ def spec(
     num_classes: int = 91,
     anchors: AnchorGrid | None = None,
     depth_multiplier: float = 1.0,
+    head: str = "ssd",
+    batch_norm: bool = False,
 ) -> ModelSpec:
     """Returns the specification of SSD300 on MobileNet-V1.
 
@@ -56,10 +60,18 @@ def spec(
         num_classes: Number of classes including the background.
         anchors: Grid; None for `ssdops.anchors.ssd300_mobilenet_v1_coco`.
         depth_multiplier: Factor of all channel counts.
+        head: "ssd", or "ssdlite" for depthwise separable heads and extra layers.
+        batch_norm: Whether batch normalisation has layers of its own, for training
+            from scratch; otherwise it is part of the convolutions.
 
     Raises:
-        ValueError: For a depth multiplier outside [0.125, 4].
+        ValueError: For a depth multiplier outside [0.125, 4], another kind of heads,
+            or a normalisation that is neither true nor false.
     """
+    if head not in ("ssd", "ssdlite"):
+        raise ValueError(f'head must be "ssd" or "ssdlite", got {head!r}')
+    if not isinstance(batch_norm, bool):
+        raise ValueError(f"batch_norm must be true or false, got {batch_norm!r}")
     depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
     anchors = anchors or ssd300_mobilenet_v1_coco()
     return ModelSpec(
@@ -70,7 +82,11 @@ def spec(
             image_size=anchors.image_size, mean=(128.0, 128.0, 128.0), scale=1 / 128
         ),
         score_activation="sigmoid",
-        options={"depth_multiplier": depth_multiplier},
+        options={
+            "depth_multiplier": depth_multiplier,
+            "head": head,
+            "batch_norm": batch_norm,
+        },
         # As released, but for a score threshold of 1e-8.
         post_processing=PostProcessing(iou_threshold=0.6, max_detections=100),
     )
@@ -84,31 +100,48 @@ def channels(count: int, depth_multiplier: float) -> int:
 def network(model: ModelSpec) -> keras.Model:
     """Returns the network; strided layers pad as TensorFlow's "same" does."""
     multiplier = model.options.get("depth_multiplier", 1.0)
+    head = model.options.get("head", "ssd")
+    convolution = partial(_convolved, batch_norm=model.options.get("batch_norm", False))
     inputs = keras.Input((*model.image_size, 3), name="images")
-    features: Any = conv(
-        inputs, channels(32, multiplier), 3, "Conv2d_0", strides=2, activation="relu6"
-    )
+    features: Any = convolution(inputs, channels(32, multiplier), "Conv2d_0", strides=2)
     sources = []
     for index, (count, stride) in enumerate(_TRUNK, start=1):
-        features = depthwise_conv(
-            features, f"Conv2d_{index}_depthwise", strides=stride, activation="relu6"
+        features = convolution(
+            features, None, f"Conv2d_{index}_depthwise", strides=stride
         )
         name = f"Conv2d_{index}_pointwise"
-        features = conv(
-            features, channels(count, multiplier), 1, name, activation="relu6"
-        )
+        features = convolution(features, channels(count, multiplier), name, kernel=1)
         if index in (_SOURCE_IN_TRUNK, len(_TRUNK)):
             sources.append((name, features))
     for index, count in enumerate(_EXTRAS, start=2):
         narrow, wide = (channels(c, multiplier) for c in (count // 2, count))
-        features = conv(
-            features,
-            narrow,
-            1,
-            f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}",
-            activation="relu6",
-        )
+        name = f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}"
+        features = convolution(features, narrow, name, kernel=1)
         name = f"Conv2d_13_pointwise_2_Conv2d_{index}_3x3_s2_{wide}"
-        features = conv(features, wide, 3, name, strides=2, activation="relu6")
+        if head == "ssdlite":
+            features = convolution(features, None, f"{name}_depthwise", strides=2)
+            features = convolution(features, wide, name, kernel=1)
+        else:
+            features = convolution(features, wide, name, strides=2)
         sources.append((name, features))
-    return detection_network(inputs, sources, model, kernel=1)
+    kernel = 3 if head == "ssdlite" else 1
+    return detection_network(inputs, sources, model, kernel=kernel, head=head)
+
+
+def _convolved(
+    features: Any,
+    filters: int | None,
+    name: str,
+    *,
+    batch_norm: bool,
+    kernel: int = 3,
+    strides: int = 1,
+) -> Any:
+    """Returns a convolution with ReLU6, depthwise if `filters` is None."""
+    if batch_norm:
+        return conv_bn(
+            features, filters, name, kernel=kernel, strides=strides, activation="relu6"
+        )
+    if filters is None:
+        return depthwise_conv(features, name, strides=strides, activation="relu6")
+    return conv(features, filters, kernel, name, strides=strides, activation="relu6")

@@ -38,20 +38,32 @@ _BACKBONE = re.compile(
     r"FeatureExtractor/(?:MobilenetV1/)+(?P<layer>[^/]+)/(?P<rest>.+)"
 )
 _PREDICTOR = re.compile(
-    r"BoxPredictor_(?P<level>\d+)/(?P<head>BoxEncoding|Class)Predictor/(?P<rest>.+)"
+    r"BoxPredictor_(?P<level>\d+)/(?P<head>BoxEncoding|Class)Predictor"
+    r"(?P<depthwise>_depthwise)?/(?P<rest>.+)"
+)
+_NORMALIZATION = re.compile(
+    r"BatchNorm/(?P<part>gamma|beta|moving_mean|moving_variance)"
 )
 _HEADS = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
 _FIRST_POINTWISE_CHANNELS = 64
+_STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def _place(name: str, sources: list[str]) -> tuple[str, str] | None:
-    """Returns layer and "kernel" or "bias" for a tensor name, None if it is neither."""
+    """Returns layer and part for a tensor name, None if there is none.
+
+    Parts are "kernel", "bias" and those of the normalisation after the layer.
+    """
     if match := _BACKBONE.fullmatch(name):
         layer = match["layer"]
     elif (match := _PREDICTOR.fullmatch(name)) and int(match["level"]) < len(sources):
         layer = f"{sources[int(match['level'])]}_{_HEADS[match['head']]}"
+        if match["depthwise"]:
+            layer += "_dw"
     else:
         return None
+    if normalization := _NORMALIZATION.fullmatch(match["rest"]):
+        return layer, normalization["part"]
     if match["rest"].endswith("_bias") or match["rest"].endswith("biases"):
         return layer, "bias"
     if "weights" in match["rest"]:
@@ -59,10 +71,31 @@ def _place(name: str, sources: list[str]) -> tuple[str, str] | None:
     return None
 
 
+def _places(model: SSD) -> dict[tuple[str, str], Any]:
+    """Returns the layer of every variable by the places that `_place` gives."""
+    places: dict[tuple[str, str], Any] = {}
+    for layer in model.network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            name = layer.name.removesuffix("_bn")
+            places |= {(name, part): layer for part in _STATISTICS}
+        elif layer.weights:
+            places[layer.name, "kernel"] = layer
+            if layer.bias is not None:
+                places[layer.name, "bias"] = layer
+    return places
+
+
+def _sources(model: SSD) -> list[str]:
+    names = [layer.name for layer in model.network.layers]
+    suffix = f"_{_HEADS['BoxEncoding']}"
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
+
 def _layout(layer: Any, part: str) -> tuple[Any, Shape, str, tuple[int, ...] | None]:
     """Returns variable, stored shape, its meaning, and the permutation to Keras."""
-    if part == "bias":
-        return layer.bias, tuple(layer.bias.shape), "out", None
+    if part != "kernel":
+        variable = getattr(layer, part)
+        return variable, tuple(variable.shape), "out", None
     height, width, inputs, outputs = layer.kernel.shape
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         shape = (outputs, height, width, inputs)
@@ -77,7 +110,7 @@ def load_object_detection_arrays(
     """Puts weights of the Object Detection API into a MobileNet-V1 SSD.
 
     Args:
-        model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
+        model: Model "ssd300_mobilenet_v1" with options that fit the weights.
         arrays: Of a TensorFlow Lite file, a checkpoint or a frozen graph.
         strict: As for `load_tflite_arrays`.
 
@@ -85,7 +118,13 @@ def load_object_detection_arrays(
         ValueError: As for `load_tflite_arrays` and `with_folded_normalization`.
     """
     if is_trained(arrays):
-        arrays = with_folded_normalization(arrays)
+        places, sources = _places(model), _sources(model)
+
+        def has_normalization(layer: str) -> bool:
+            place = _place(f"{layer}/weights", sources)
+            return place is not None and (place[0], "gamma") in places
+
+        arrays = with_folded_normalization(arrays, has_normalization)
     return load_tflite_arrays(model, arrays, strict)
 
 
@@ -94,12 +133,13 @@ def load_tflite_arrays(
 ) -> LoadReport:
     """Puts the weights of a TensorFlow Lite model into a MobileNet-V1 SSD.
 
-    Nothing is changed unless everything fits. If the file holds `anchors` (centre y,
-    centre x, height, width), they must agree with those of the model within the
-    resolution of their quantisation.
+    Nothing is changed unless everything fits. Where the model has a normalisation that
+    is part of a convolution of the file, it becomes the bias alone. If the file holds
+    `anchors` (centre y, centre x, height, width), they must agree with those of the
+    model within the resolution of their quantisation.
 
     Args:
-        model: Model "ssd300_mobilenet_v1" of the right depth multiplier.
+        model: As for `load_object_detection_arrays`.
         arrays: As `read_tflite` gives them.
         strict: Whether tensors on one side only and other shapes are an error.
             Otherwise the model keeps its values there, and the report tells.
@@ -112,15 +152,8 @@ def load_tflite_arrays(
             for shapes that differ and missing or unknown tensors; the message names
             the tensor and both shapes.
     """
-    layers = {layer.name: layer for layer in model.network.layers if layer.weights}
-    sources = [
-        name.removesuffix("_mbox_loc") for name in layers if name.endswith("_mbox_loc")
-    ]
-    open_places = {
-        (name, part): _layout(layer, part)
-        for name, layer in layers.items()
-        for part in ("kernel", "bias")
-    }
+    open_places = _places(model)
+    sources = _sources(model)
     loader = WeightLoader(strict)
     for name, value in arrays.items():
         if "|" in name:
@@ -129,15 +162,29 @@ def load_tflite_arrays(
             _check_anchors(model, value, arrays.get("anchors|scale_zp"))
             continue
         place = _place(name, sources)
+        if place is not None and place[1] == "bias" and place not in open_places:
+            # The bias of a convolution that holds the normalisation after it.
+            place = (place[0], "beta")
+            norm = open_places.get(place)
+            if norm is not None and value.shape == norm.beta.shape:
+                for part, constant in _identity(norm).items():
+                    open_places.pop((place[0], part), None)
+                    variable = getattr(norm, part)
+                    loader.set(variable, np.full(value.shape, constant, np.float32))
         if place is None or place not in open_places:
             loader.skip(name, value.shape)
             continue
-        variable, shape, layout, order = open_places.pop(place)
+        variable, shape, layout, order = _layout(open_places.pop(place), place[1])
         convert = partial(_ordered, order=order)
         loader.take(name, value, variable, shape, layout, convert)
-    for (layer, part), (_, shape, *_) in open_places.items():
-        loader.miss(f"{layer}/{part}", shape)
+    for (name, part), layer in open_places.items():
+        loader.miss(f"{name}/{part}", _layout(layer, part)[1])
     return loader.finish(model.spec.name)
+
+
+def _identity(norm: Any) -> dict[str, float]:
+    """Returns what lets a normalisation add its `beta` and nothing else."""
+    return {"gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0 - norm.epsilon}
 
 
 def _ordered(value: Array, order: tuple[int, ...] | None) -> Array:
@@ -158,7 +205,7 @@ def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> Non
 
 
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Returns depth multiplier and number of classes of stored weights.
+    """Returns depth multiplier, kind of heads and number of classes of stored weights.
 
     Those that were trained, with batch normalisation, imply their preprocessing, too.
 
@@ -187,6 +234,8 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             "the weights have no tensors FeatureExtractor/.../Conv2d_1_pointwise and "
             "BoxPredictor_0/..., so they are not those of a MobileNet-V1 SSD"
         ) from None
+    if ("first_mbox_loc_dw", "kernel") in found:
+        changes["head"] = "ssdlite"
     return {
         **changes,
         "num_classes": num_classes,

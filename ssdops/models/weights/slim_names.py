@@ -9,7 +9,7 @@ kernel [out, h, w, in] and one bias.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -43,7 +43,9 @@ def averaged(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return values
 
 
-def with_folded_normalization(arrays: Mapping[str, Array]) -> dict[str, Array]:
+def with_folded_normalization(
+    arrays: Mapping[str, Array], keep: Callable[[str], bool] = lambda layer: False
+) -> dict[str, Array]:
     """Kernels and biases with the batch normalisation after them put in.
 
     Averages of the weights over the training are taken where they are there. What an
@@ -51,10 +53,11 @@ def with_folded_normalization(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
     Args:
         arrays: By names of variables.
+        keep: Whether the normalisation of a layer, given by its scope, stays apart.
 
     Returns:
         Kernels as `<layer>/weights`, biases as `<layer>/biases`, in the layouts of
-        TensorFlow Lite.
+        TensorFlow Lite; parts of normalisations as `<layer>/BatchNorm/<part>`.
 
     Raises:
         ValueError: If a normalisation lacks a part or does not fit its convolution.
@@ -76,7 +79,11 @@ def with_folded_normalization(arrays: Mapping[str, Array]) -> dict[str, Array]:
         # Normalisations without a factor have none stored.
         if parts[0] is None and parts[1] is not None:
             parts[0] = np.ones_like(parts[1])
-        if all(part is not None for part in parts):
+        if all(part is not None for part in parts) and keep(layer):
+            bias = None
+            for kept, part in zip(_STATISTICS, parts, strict=True):
+                folded[f"{layer}{_NORM}{kept}"] = np.asarray(part)
+        elif all(part is not None for part in parts):
             axis = -1 if is_depthwise else 0
             try:
                 stored, bias = _folded(stored, axis, *(np.asarray(p) for p in parts))
