@@ -18,6 +18,7 @@ References:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -47,6 +48,8 @@ __all__ = [
 
 MAX_IMAGE_SIDE = 16384
 MAX_ANCHORS = 4_000_000
+MAX_LEVELS = 64
+MAX_SIZES = 64
 _RATIO_TOLERANCE = 1e-6
 
 
@@ -62,8 +65,8 @@ def _numbers(name: str, values: Any, length: int | None = None) -> tuple[float, 
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or value <= 0
+            # Integers may be too large to be numbers.
+            or not 0 < value <= sys.float_info.max
         ):
             raise ValueError(
                 f"{name} must be positive finite numbers, got {value!r} in "
@@ -118,6 +121,7 @@ class AnchorLevel:
         min_sizes: Sides in pixels of the input image.
         max_sizes: As many sides as `min_sizes`, each larger, or none.
         aspect_ratios: Width / height. The ratio 1 is always there and is not listed.
+            Of each kind there may be 64.
         step: Distance (y, x) between cell centres in pixels, or None for image size /
             feature size.
         flip: Whether every ratio is followed by its reciprocal.
@@ -140,7 +144,12 @@ class AnchorLevel:
             self, "feature_size", _size("feature_size", self.feature_size)
         )
         for name in ("min_sizes", "max_sizes", "aspect_ratios"):
-            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+            values = _numbers(name, getattr(self, name))
+            if len(values) > MAX_SIZES:
+                raise ValueError(
+                    f"{name} may hold at most {MAX_SIZES} values, got {len(values)}"
+                )
+            object.__setattr__(self, name, values)
         if self.step is not None:
             object.__setattr__(self, "step", _numbers("step", self.step, 2))
         _flag("flip", self.flip)
@@ -282,6 +291,10 @@ class AnchorGrid:
         object.__setattr__(self, "levels", tuple(self.levels))
         if not self.levels:
             raise ValueError("levels must hold at least one level, got none")
+        if len(self.levels) > MAX_LEVELS:
+            raise ValueError(
+                f"levels may hold at most {MAX_LEVELS} levels, got {len(self.levels)}"
+            )
         for level in self.levels:
             if not isinstance(level, AnchorLevel | ShapeLevel):
                 raise ValueError(
@@ -290,7 +303,7 @@ class AnchorGrid:
         if isinstance(self.offset, bool) or not isinstance(self.offset, int | float):
             raise ValueError(f"offset must be a number, got {self.offset!r}")
         if not 0.0 <= self.offset <= 1.0:
-            raise ValueError(f"offset must lie in [0, 1], got {self.offset:g}")
+            raise ValueError(f"offset must lie in [0, 1], got {self.offset!r}")
         _flag("clip", self.clip)
         _flag("clip_centers", self.clip_centers)
         if self.size_rounding not in ("trunc", "none"):

@@ -16,7 +16,7 @@ from typing import Final
 
 __all__ = ["Message", "parse_text", "read_text"]
 
-MAX_BYTES: Final = 16 * 2**20
+MAX_BYTES: Final = 4 * 2**20
 MAX_DEPTH: Final = 64
 
 _TOKEN: Final = re.compile(
@@ -149,7 +149,7 @@ def read_text(path: str | os.PathLike[str]) -> Message:
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If it is larger than 16 MiB, no UTF-8 text, or damaged; the message
+        ValueError: If it is larger than 4 MiB, no UTF-8 text, or damaged; the message
             names file and line.
     """
     path = Path(path)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +17,8 @@ def finite(name: str, value: Any) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not math.isfinite(value)
+        # Integers may be too large to be numbers.
+        or not abs(value) <= sys.float_info.max
     ):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)

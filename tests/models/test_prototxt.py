@@ -39,10 +39,11 @@ layer { name: "conf" type: "Convolution" bottom: "c" top: "conf"
 layer { name: "lp" type: "Permute" bottom: "loc" top: "lp"
   permute_param { order: 0 order: 2 order: 3 order: 1 } }
 layer { name: "lf" type: "Flatten" bottom: "lp" top: "lf" }
-layer { name: "cp" type: "Permute" bottom: "conf" top: "cp" }
+layer { name: "cp" type: "Permute" bottom: "conf" top: "cp"
+  permute_param { order: [0, 2, 3, 1] } }
 layer { name: "cf" type: "Flatten" bottom: "cp" top: "cf" }
 layer { name: "cr" type: "Reshape" bottom: "cf" top: "cr" }
-layer { name: "cs" type: "Softmax" bottom: "cr" top: "cs" }
+layer { name: "cs" type: "Softmax" bottom: "cr" top: "cs" softmax_param { axis: 2 } }
 layer { name: "csf" type: "Flatten" bottom: "cs" top: "csf" }
 layer { name: "prior" type: "PriorBox" bottom: "c" bottom: "data" top: "prior"
   prior_box_param { min_size: 4.f aspect_ratio: 2 variance: .1 variance: .2

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import keras
 
 from ssdops.models.layers import CaffePooling, ChannelScale, L2Normalization
-from ssdops.models.plain_values import checked_keys, finite, whole_number
+from ssdops.models.plain_values import checked_keys, finite, number_in, whole_number
 from ssdops.protobuf_text import Message
 
 __all__ = ["LAYER_TYPES", "LayerType", "Size", "checked_values"]
@@ -91,6 +92,10 @@ def _one_of(*known: str) -> Callable[[str, Any], str]:
     return check
 
 
+def _at_least_zero(name: str, value: Any) -> float:
+    return number_in(name, value, 0.0, sys.float_info.max)
+
+
 def _numbers(name: str, value: Any) -> list[float]:
     if not isinstance(value, list | tuple) or len(value) > _LARGEST:
         raise ValueError(f"{name} must be a list of numbers, got {value!r}")
@@ -123,6 +128,14 @@ def _read_convolution(layer: Message) -> dict[str, Any]:
         "group": given.integer("group", 1),
         "bias": given.flag("bias_term", True),
     }
+
+
+def _read_depthwise(layer: Message) -> dict[str, Any]:
+    """Reads types that are depthwise by their name, with or without a group."""
+    values = _read_convolution(layer)
+    if "group" not in layer.message("convolution_param"):
+        values["group"] = values["num_output"]
+    return values
 
 
 def _convolution_size(values: Values, sizes: Sequence[Size]) -> Size:
@@ -194,6 +207,8 @@ _CONVOLUTION = LayerType(
     _convolution_weights,
 )
 
+_DEPTHWISE = replace(_CONVOLUTION, read=_read_depthwise)
+
 # Pooling
 
 
@@ -214,6 +229,14 @@ def _pooling_size(values: Values, sizes: Sequence[Size]) -> Size:
     height, width, channels = sizes[0]
     if values["whole"]:
         return 1, 1, channels
+    if any(
+        pad >= kernel
+        for pad, kernel in zip(values["pad"], values["kernel"], strict=True)
+    ):
+        raise ValueError(
+            f"pad must be smaller than kernel_size {values['kernel']}, got "
+            f"{values['pad']}"
+        )
     rows, columns = (
         CaffePooling.output_size(side, kernel, stride, pad)
         for side, kernel, stride, pad in zip(
@@ -319,7 +342,7 @@ _PRELU = LayerType(
 
 _NORMALIZE = LayerType(
     _read_normalize,
-    {"scale": finite, "shared": _flag, "epsilon": finite},
+    {"scale": finite, "shared": _flag, "epsilon": _at_least_zero},
     _same,
     lambda values, name, inputs: L2Normalization(
         values["scale"], values["epsilon"], shared=values["shared"], name=name
@@ -329,7 +352,7 @@ _NORMALIZE = LayerType(
 
 _BATCH_NORM = LayerType(
     _read_batch_norm,
-    {"epsilon": finite},
+    {"epsilon": _at_least_zero},
     _same,
     lambda values, name, inputs: keras.layers.BatchNormalization(
         momentum=_MOMENTUM,
@@ -369,6 +392,8 @@ def _read_eltwise(layer: Message) -> dict[str, Any]:
 
 
 def _eltwise_size(values: Values, sizes: Sequence[Size]) -> Size:
+    if values["coefficients"] and values["operation"] != "SUM":
+        raise ValueError(f"coeff goes with SUM, got {values['operation']}")
     if len(set(sizes)) > 1:
         raise ValueError(f"inputs must have one size, got {list(sizes)}")
     if len(values["coefficients"]) not in (0, len(sizes)):
@@ -432,8 +457,8 @@ LAYER_TYPES: Final[dict[str, LayerType]] = {
     "BatchNorm": _BATCH_NORM,
     "Concat": _CONCAT,
     "Convolution": _CONVOLUTION,
-    "ConvolutionDepthwise": _CONVOLUTION,
-    "DepthwiseConvolution": _CONVOLUTION,
+    "ConvolutionDepthwise": _DEPTHWISE,
+    "DepthwiseConvolution": _DEPTHWISE,
     "Dropout": _IDENTITY,
     "ELU": _keras_activation("elu"),
     "Eltwise": _ELTWISE,

@@ -18,6 +18,7 @@ import keras
 
 from ssdops.anchors import AnchorGrid
 from ssdops.models.caffe.layer_types import LAYER_TYPES, Size, checked_values
+from ssdops.models.caffe.net import MAX_LAYERS
 from ssdops.models.heads import joined_outputs
 from ssdops.models.plain_values import checked_keys
 from ssdops.models.post_processing import PostProcessing
@@ -27,16 +28,20 @@ from ssdops.models.spec import ModelSpec
 __all__ = ["feature_sizes", "keras_names", "network", "spec"]
 
 NAME: Final = "caffe_network"
-MAX_LAYERS: Final = 4096
 MAX_WEIGHTS: Final = 2**29
 MAX_VALUES: Final = 2**28
+# Of what is around the layers.
+_OTHER_NAMES: Final = ("images", "offsets", "logits")
+# Of what one layer here may need more than one of Keras for.
+_PARTS: Final = ("", "_pad", "_flat", *(f"_input{index}" for index in range(64)))
+_INPUT: Final = "data"
 _LAYER_KEYS: Final = ("type", "name", "bottom", "top", "values")
 
 
 def spec(
     num_classes: int = 21,
     anchors: AnchorGrid | None = None,
-    input: str = "data",
+    input: str = _INPUT,
     layers: Sequence[Mapping[str, Any]] = (),
     offsets: Sequence[str] = (),
     logits: Sequence[str] = (),
@@ -133,12 +138,16 @@ def feature_sizes(
 def keras_names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns what the layers are called in Keras, which allows no slash."""
     names: dict[str, str] = {}
+    taken = set(_OTHER_NAMES)
+    numbers: dict[str, int] = {}
     for layer in layers:
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", layer["name"]) or "layer"
-        name, number = plain, 1
-        while name in names.values():
-            number += 1
-            name = f"{plain}_{number}"
+        name = plain
+        # Numbers go on, so that many layers of one name do not try all of them.
+        while not taken.isdisjoint(name + part for part in _PARTS):
+            numbers[plain] = numbers.get(plain, 1) + 1
+            name = f"{plain}_{numbers[plain]}"
+        taken.update(name + part for part in _PARTS)
         names[layer["name"]] = name
     return names
 
@@ -161,13 +170,15 @@ def _with_heads(model: ModelSpec) -> list[dict[str, Any]]:
         for name, level in zip(names, levels, strict=True):
             heads[str(name)] = width * level.boxes_per_cell
     layers: list[dict[str, Any]] = []
-    for layer in model.options.get("layers", []):
-        changed = dict(layer) if isinstance(layer, Mapping) else layer
-        if isinstance(layer, Mapping) and layer.get("name") in heads:
-            width = heads.pop(layer["name"])
-            if layer.get("type") != "Convolution":
-                raise ValueError(f"head {layer['name']} must be a Convolution")
-            changed["values"] = {**layer["values"], "num_output": width}
+    for index, layer in enumerate(model.options["layers"]):
+        changed = dict(checked_keys(layer, f"layer {index}", _LAYER_KEYS))
+        if changed["name"] in heads:
+            width = heads.pop(changed["name"])
+            if changed["type"] != "Convolution" or not isinstance(
+                changed["values"], Mapping
+            ):
+                raise ValueError(f"head {changed['name']} must be a Convolution")
+            changed["values"] = {**changed["values"], "num_output": width}
         layers.append(changed)
     if heads:
         raise ValueError(f"there is no layer {next(iter(heads))!r}, which is a head")
@@ -177,7 +188,7 @@ def _with_heads(model: ModelSpec) -> list[dict[str, Any]]:
 def network(model: ModelSpec) -> keras.Model:
     """Returns the network of a specification."""
     layers = _with_heads(model)
-    source = model.options["input"]
+    source = model.options.get("input", _INPUT)
     feature_sizes(layers, source, model.image_size)
     names = keras_names(layers)
     inputs = keras.Input((*model.image_size, 3), name="images")

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ssdops.anchors import AnchorGrid, AnchorLevel
-from ssdops.models.caffe.layer_types import LAYER_TYPES
+from ssdops.models.caffe.layer_types import LAYER_TYPES, Size
+from ssdops.models.caffe.net import Net, maker, read_net, where
 from ssdops.models.caffe.network import NAME, feature_sizes, spec
+from ssdops.models.caffe.tail import heads_behind, joined_parts
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
@@ -19,29 +20,6 @@ from ssdops.protobuf_text import Message, read_text
 __all__ = ["read_prototxt"]
 
 _DETECTION: Final = "DetectionOutput"
-# Between the heads and the detections; they are part of every model here.
-_SHAPING: Final = ("Flatten", "Permute", "Reshape")
-_ACTIVATIONS: Final = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-_DATA: Final = ("AnnotatedData", "Data", "ImageData", "Input", "MemoryData")
-
-
-@dataclass(frozen=True)
-class _Net:
-    """The layers of a network for detection.
-
-    Attributes:
-        source: Name of the input.
-        image_size: Its height and width.
-        transform: The message `transform_param` of the layer that reads data.
-        layers: All other layers in order.
-        makers: Per blob the last layer that gives it.
-    """
-
-    source: str
-    image_size: tuple[int, int]
-    transform: Message
-    layers: list[Message]
-    makers: dict[str, Message]
 
 
 def read_prototxt(
@@ -83,24 +61,26 @@ def _specification(
     mean: Sequence[float] | None,
     scale: float | Sequence[float] | None,
 ) -> ModelSpec:
-    net = _net(message)
+    net = read_net(message)
     found = [layer for layer in net.layers if layer.text("type") == _DETECTION]
     if len(found) != 1:
         raise ValueError(f"there must be one layer {_DETECTION}, got {len(found)}")
     bottoms = found[0].texts("bottom")
     if len(bottoms) < 3:
-        raise ValueError(f"{_where(found[0])}: must have three inputs, got {bottoms}")
-    offsets, _ = _heads(net, bottoms[0])
-    logits, activation = _heads(net, bottoms[1])
-    priors = _parts(net, bottoms[2])
+        raise ValueError(f"{where(found[0])}: must have three inputs, got {bottoms}")
+    offsets, changed = heads_behind(net, bottoms[0])
+    logits, activation = heads_behind(net, bottoms[1])
+    priors = [maker(net, blob) for blob in joined_parts(net, bottoms[2], 2)]
+    if changed is not None:
+        raise ValueError(f"{where(found[0])}: its offsets come from a {changed}")
     if not len(offsets) == len(logits) == len(priors):
         raise ValueError(
-            f"{_where(found[0])}: needs as many heads of each kind, got {len(offsets)} "
+            f"{where(found[0])}: needs as many heads of each kind, got {len(offsets)} "
             f"of offsets, {len(logits)} of classes, {len(priors)} of priors"
         )
     if activation is None:
         raise ValueError(
-            f"{_where(found[0])}: its scores must come from a Softmax or Sigmoid"
+            f"{where(found[0])}: its scores must come from a Softmax or Sigmoid"
         )
     given = found[0].message("detection_output_param")
     num_classes = given.integer("num_classes", 0)
@@ -108,7 +88,7 @@ def _specification(
     sizes = feature_sizes(layers, net.source, net.image_size)
     model = spec(
         num_classes,
-        _grid(net, priors, [sizes[layer.text("name")] for layer in offsets]),
+        _grid(net, priors, offsets, sizes),
         net.source,
         layers,
         [layer.text("name") for layer in offsets],
@@ -122,99 +102,11 @@ def _specification(
         preprocessing=_preprocessing(net, mean, scale),
         score_activation=activation,
         options=model.options,
-        post_processing=_post_processing(found[0], given),
+        post_processing=_post_processing(found[0], given, model.anchors.num_anchors),
     )
 
 
-def _where(layer: Message) -> str:
-    kind = layer.text("type")
-    return f"line {layer.line}: layer {layer.text('name')} of type {kind}"
-
-
-def _net(message: Message) -> _Net:
-    """Returns the layers of the test phase, and the input."""
-    if "layers" in message:
-        raise ValueError("its layers are in the format before the present one")
-    layers = [layer for layer in message.messages("layer") if _in_test(layer)]
-    source, size, transform = message.text("input"), (0, 0), Message(1)
-    dims = message.message("input_shape").integers("dim")
-    dims = dims or message.integers("input_dim")
-    for layer in layers:
-        if layer.text("type") in _DATA:
-            source = (layer.texts("top") or [""])[0]
-            shapes = layer.message("input_param").messages("shape")
-            dims = shapes[0].integers("dim") if shapes else []
-            transform = layer.message("transform_param")
-            resized = transform.message("resize_param")
-            size = (resized.integer("height", 0), resized.integer("width", 0))
-            break
-    if dims:
-        if len(dims) != 4 or dims[1] != 3:
-            raise ValueError(f"the input must have the shape [1, 3, h, w], got {dims}")
-        size = (dims[2], dims[3])
-    if not source or min(size) < 1:
-        raise ValueError("it gives no size of an input image (input_shape, Input)")
-    others = [layer for layer in layers if layer.text("type") not in _DATA]
-    makers = {top: layer for layer in others for top in layer.texts("top")}
-    return _Net(source, size, transform, others, makers)
-
-
-def _in_test(layer: Message) -> bool:
-    """Whether a layer takes part when a network is tested."""
-    phases = [rule.text("phase") for rule in layer.messages("include")]
-    if phases:
-        return any(phase in ("TEST", "1", "") for phase in phases)
-    phases = [rule.text("phase") for rule in layer.messages("exclude")]
-    return not any(phase in ("TEST", "1") for phase in phases)
-
-
-def _maker(net: _Net, blob: str) -> Message:
-    if blob not in net.makers:
-        raise ValueError(f"blob {blob!r} is an input of a layer, but of none an output")
-    return net.makers[blob]
-
-
-def _parts(net: _Net, blob: str) -> list[Message]:
-    """Returns the layers whose outputs a blob joins; itself if it joins none."""
-    maker = _maker(net, blob)
-    if maker.text("type") != "Concat":
-        return [maker]
-    return [_maker(net, bottom) for bottom in maker.texts("bottom")]
-
-
-def _heads(net: _Net, blob: str) -> tuple[list[Message], str | None]:
-    """Returns the convolutions behind an input of the detections; the activation."""
-    activation = None
-    maker = _maker(net, blob)
-    for _ in range(len(net.layers)):
-        kind = maker.text("type")
-        if kind in _ACTIVATIONS:
-            activation = _ACTIVATIONS[kind]
-        elif kind not in _SHAPING:
-            break
-        blob = _only_bottom(maker)
-        maker = _maker(net, blob)
-    heads = []
-    for part in _parts(net, blob):
-        head = part
-        for _ in range(len(net.layers)):
-            if head.text("type") not in _SHAPING:
-                break
-            head = _maker(net, _only_bottom(head))
-        if head.text("type") != "Convolution":
-            raise ValueError(f"{_where(head)}: a head must be a Convolution")
-        heads.append(head)
-    return heads, activation
-
-
-def _only_bottom(layer: Message) -> str:
-    bottoms = layer.texts("bottom")
-    if len(bottoms) != 1:
-        raise ValueError(f"{_where(layer)}: must have one input, got {len(bottoms)}")
-    return bottoms[0]
-
-
-def _needed(net: _Net, heads: Sequence[Message]) -> list[dict[str, Any]]:
+def _needed(net: Net, heads: Sequence[Message]) -> list[dict[str, Any]]:
     """Returns the layers that the heads need, in order, as plain values."""
     wanted = {top for head in heads for top in head.texts("top")}
     layers = []
@@ -240,11 +132,11 @@ def _plain(layer: Message) -> list[dict[str, Any]]:
     """Returns a layer as plain values; one of several outputs gives several layers."""
     kind, tops = layer.text("type"), layer.texts("top")
     if len(tops) != 1 and kind != "Split":
-        raise ValueError(f"{_where(layer)}: must have one output, got {len(tops)}")
+        raise ValueError(f"{where(layer)}: must have one output, got {len(tops)}")
     try:
         values = LAYER_TYPES[kind].read(layer)
     except ValueError as error:
-        raise ValueError(f"{_where(layer)}: {error}") from None
+        raise ValueError(f"{where(layer)}: {error}") from None
     return [
         {
             "type": kind,
@@ -258,18 +150,28 @@ def _plain(layer: Message) -> list[dict[str, Any]]:
 
 
 def _grid(
-    net: _Net, priors: Sequence[Message], sizes: Sequence[tuple[int, ...]]
+    net: Net,
+    priors: Sequence[Message],
+    heads: Sequence[Message],
+    sizes: Mapping[str, Size],
 ) -> AnchorGrid:
-    """Returns the anchors of the `PriorBox` layers on feature maps of these sizes."""
+    """Returns the anchors of the `PriorBox` layers beside these heads."""
     levels, common = [], []
-    for layer, size in zip(priors, sizes, strict=True):
+    for layer, head in zip(priors, heads, strict=True):
         if layer.text("type") != "PriorBox":
-            raise ValueError(f"{_where(layer)}: must be of type PriorBox")
+            raise ValueError(f"{where(layer)}: must be of type PriorBox")
+        size = sizes[head.text("name")][:2]
+        source = maker(net, (layer.texts("bottom") or [""])[0]).text("name")
+        if sizes.get(source, size)[:2] != size:
+            raise ValueError(
+                f"{where(layer)}: its features have the size {sizes[source][:2]}, "
+                f"those of head {head.text('name')} {size}"
+            )
         given = layer.message("prior_box_param")
         try:
             levels.append(
                 AnchorLevel(
-                    feature_size=(size[0], size[1]),
+                    feature_size=size,
                     min_sizes=tuple(given.numbers("min_size")),
                     max_sizes=tuple(given.numbers("max_size")),
                     aspect_ratios=tuple(given.numbers("aspect_ratio")),
@@ -279,7 +181,7 @@ def _grid(
             )
             common.append(_common(net, given))
         except ValueError as error:
-            raise ValueError(f"{_where(layer)}: {error}") from None
+            raise ValueError(f"{where(layer)}: {error}") from None
     if len(set(common)) > 1:
         raise ValueError(
             f"PriorBox layers must agree in clip, offset, variance, got {set(common)}"
@@ -291,13 +193,15 @@ def _grid(
 
 
 def _step(given: Message) -> tuple[float, float] | None:
+    """Returns (y, x) if the layer gives it."""
+    if "step_h" in given or "step_w" in given:
+        return given.number("step_h", 0.0), given.number("step_w", 0.0)
     step = given.number("step", 0.0)
-    steps = given.number("step_h", step), given.number("step_w", step)
-    return steps if min(steps) > 0 else None
+    return (step, step) if "step" in given else None
 
 
 def _common(
-    net: _Net, given: Message
+    net: Net, given: Message
 ) -> tuple[bool, float, tuple[float, float, float, float]]:
     """Returns what must be the same on all levels: clip, offset, variances."""
     size = given.integer("img_size", 0)
@@ -327,10 +231,12 @@ def _check_head_sizes(model: ModelSpec, sizes: dict[str, tuple[int, int, int]]) 
 
 
 def _preprocessing(
-    net: _Net,
+    net: Net,
     mean: Sequence[float] | None,
     scale: float | Sequence[float] | None,
 ) -> Preprocessing:
+    if mean is None and "mean_file" in net.transform:
+        raise ValueError("mean_file is not read: give `mean`, three numbers")
     means = list(net.transform.numbers("mean_value") if mean is None else mean)
     if len(means) in (0, 1):
         means = (means or [0.0]) * 3
@@ -339,8 +245,11 @@ def _preprocessing(
     return Preprocessing(net.image_size, channel_order="bgr", mean=values, scale=factor)
 
 
-def _post_processing(layer: Message, given: Message) -> PostProcessing:
-    """Returns thresholds and limits of a `DetectionOutput` layer."""
+def _post_processing(layer: Message, given: Message, anchors: int) -> PostProcessing:
+    """Returns thresholds and limits of a `DetectionOutput` layer.
+
+    Where it has no limit, it is the number of anchors.
+    """
     for name, value, needed in (
         ("share_location", given.flag("share_location", True), True),
         ("background_label_id", given.integer("background_label_id", 0), 0),
@@ -352,18 +261,17 @@ def _post_processing(layer: Message, given: Message) -> PostProcessing:
         ),
     ):
         if value not in (needed if isinstance(needed, tuple) else (needed,)):
-            raise ValueError(f"{_where(layer)}: {name} must be {needed}, got {value}")
+            raise ValueError(f"{where(layer)}: {name} must be {needed}, got {value}")
     nms = given.message("nms_param")
     if nms.number("eta", 1.0) != 1.0:
-        raise ValueError(f"{_where(layer)}: eta must be 1, got {nms.text('eta')}")
+        raise ValueError(f"{where(layer)}: eta must be 1, got {nms.text('eta')}")
     top_k, keep = nms.integer("top_k", -1), given.integer("keep_top_k", -1)
     try:
         return PostProcessing(
             score_threshold=max(0.0, given.number("confidence_threshold", 0.0)),
             iou_threshold=nms.number("nms_threshold", 0.3),
-            # All of them; there are no more anchors.
-            pre_nms_top_k=top_k if top_k > 0 else 10_000,
-            max_detections=keep if keep > 0 else 10_000,
+            pre_nms_top_k=top_k if top_k > 0 else anchors,
+            max_detections=keep if keep > 0 else anchors,
         )
     except ValueError as error:
-        raise ValueError(f"{_where(layer)}: {error}") from None
+        raise ValueError(f"{where(layer)}: {error}") from None
