@@ -18,6 +18,7 @@ __all__ = ["Message", "parse_text", "read_text"]
 
 MAX_BYTES: Final = 4 * 2**20
 MAX_DEPTH: Final = 64
+MAX_TOKENS: Final = 1_000_000
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>[\s,;]+|\#[^\n]*)|(?P<brace>[{}<>\[\]])|(?P<colon>:)"""
@@ -169,15 +170,17 @@ def parse_text(text: str) -> Message:
     """Returns the message that a text stands for.
 
     Raises:
-        ValueError: If it is damaged or nested deeper than 64 levels; the message tells
-            the line.
+        ValueError: If it is damaged, nested deeper than 64 levels or has more than a
+            million words and signs; the message tells the line.
     """
     top = Message(1)
     # Messages that are open, each with what closes it.
     stack: list[tuple[Message, str]] = [(top, "")]
     name = ""  # of a field whose value is to come
     after_colon = in_list = False
-    for kind, token, line in _tokens(text):
+    for number, (kind, token, line) in enumerate(_tokens(text)):
+        if number >= MAX_TOKENS:
+            raise ValueError(f"line {line}: more than {MAX_TOKENS} words and signs")
         message, closing = stack[-1]
         if kind == "colon":
             if not name or after_colon:

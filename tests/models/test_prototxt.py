@@ -11,11 +11,18 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.caffemodel import caffemodel
 from support.data import data_path
 
 from ssdops.anchors import AnchorLevel
-from ssdops.models import build_from_prototxt, build_from_spec, build_model
+from ssdops.models import (
+    build_from_prototxt,
+    build_from_spec,
+    build_model,
+    load_model,
+)
 from ssdops.models.caffe.layer_types import LAYER_TYPES, checked_values
+from ssdops.models.caffe.network import keras_names
 from ssdops.models.caffe.prototxt import read_prototxt
 from ssdops.models.layers import CaffePooling
 from ssdops.models.spec import ModelSpec
@@ -112,6 +119,19 @@ def test_sigmoid_scores_and_a_mean_of_the_caller(tmp_path: Path) -> None:
         ("layer < name", "layer { name", "braces do not match"),
         ("nms_threshold: 0.5", "nms_threshold: 0.5 eta: 0.9", "eta must be 1"),
         ('name: "conf"', 'name: "loc"', "two layers 'loc'"),
+        ("order: [0, 2, 3, 1]", "order: 0", r"one Permute of order \[0, 2, 3, 1\]"),
+        ('bottom: "cp" top: "cf"', 'bottom: "conf" top: "cf"', "one Permute .* must"),
+        ("axis: 2", "axis: 1", "axis must be 2, the classes, got 1"),
+        ('"Flatten" bottom: "lp"', '"Softmax" bottom: "lp"', "axis must be 2"),
+        ('"Flatten" bottom: "lp"', '"Sigmoid" bottom: "lp"', "offsets come from a sig"),
+        ('"Reshape" bottom: "cf"', '"Sigmoid" bottom: "cf"', "one activation, got two"),
+        ("step_h: 2 step_w: 3", "step_h: 2", "step must be positive"),
+        ('"PriorBox" bottom: "c"', '"PriorBox" bottom: "none"', "'none' is an input"),
+        ("mean_value: 1", "mean_file: 'mean'", "mean_file is not read: give `mean`"),
+        ("aspect_ratio: 2", "aspect_ratio: 2 " * 65, "aspect_ratios may hold at most"),
+        ("min_size: 4.f", "min_size: 4.5 " * 65, "min_sizes may hold at most 64"),
+        ('bottom: "c" top: "c"', 'bottom: "c" ' * 65, "bottom may be given 64 times"),
+        ("layer < name", "layer { } " * 4096 + "layer < name", "at most 4096 layers"),
     ],
 )
 def test_mistakes_are_named(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -152,7 +172,18 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a {" * 100_000, "a: [" * 1000, "]", "a: [1", ": 1", '"a": 1', "a: }", "{"]
+    "text",
+    [
+        "a: 1 " * 400_000,
+        "a {" * 100_000,
+        "a: [" * 1000,
+        "]",
+        "a: [1",
+        ": 1",
+        '"a": 1',
+        "a: }",
+        "{",
+    ],
 )
 def test_texts_without_a_meaning(text: str) -> None:
     with pytest.raises(ValueError, match=r"line|middle"):
@@ -181,6 +212,16 @@ def change(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
     return apply
 
 
+def drop(*place: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(options: dict[str, Any]) -> None:
+        target: Any = options
+        for key in place[:-1]:
+            target = target[key]
+        del target[place[-1]]
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("apply", "message"),
     [
@@ -192,8 +233,17 @@ def change(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (change("layers", 0, "values", "more", value=1), r"unknown \['more'\]"),
         (change("layers", 0, "bottom", value=["c"]), "'c' comes from nowhere"),
         (change("layers", 0, "bottom", value=[]), "must have 1 to 1 inputs"),
-        (change("layers", 0, "bottom", value="data"), "must be texts"),
+        (change("layers", 0, "bottom", value="image"), "must be texts"),
         (change("layers", 0, "name", value=None), "must be texts"),
+        (drop("layers", 0, "values"), r"missing \['values'\]"),
+        (drop("layers", 2, "values"), r"missing \['values'\]"),
+        (change("layers", 2, "values", value=[]), "must be a Convolution"),
+        (change("layers", 1, "values", "slope", value=10**400), "finite number"),
+        (change("layers", 1, "values", "slope", value=math.nan), "finite number"),
+        (change("layers", 1, "name", value=["loc"]), "cannot take|must be texts"),
+        (drop("layers"), "build_from_prototxt"),
+        (drop("input"), "'image' comes from nowhere"),
+        (change("input", value=[]), "cannot take"),
         (change("offsets", value=["none"]), "no layer 'none', which is a head"),
         (change("offsets", value=["relu"]), "head relu must be a Convolution"),
         (change("offsets", value=[]), "offsets must name one layer for each"),
@@ -204,7 +254,8 @@ def test_hostile_descriptions(
     apply: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
 ) -> None:
     """What `model.json` may hold."""
-    spec = read_prototxt(written(tmp_path, SMALL)).to_dict()
+    # Not the usual name of an input.
+    spec = read_prototxt(written(tmp_path, SMALL.replace("data", "image"))).to_dict()
     apply(spec["options"])
     with pytest.raises(ValueError, match=message):
         build_from_spec(ModelSpec.from_dict(spec))
@@ -230,6 +281,59 @@ def test_layers_keep_their_names(tmp_path: Path) -> None:
     model, _ = build_from_prototxt(written(tmp_path, text))
     names = {layer.name for layer in model.network.layers}
     assert {"c_1", "c_1_2"} <= names
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"offset": 10**400}, r"offset must lie in \[0, 1\]"),
+        ({"levels": [{"feature_size": [1, 1], "min_sizes": [10**400]}]}, "finite"),
+        ({"levels": [{"feature_size": [1, 1], "min_sizes": [9]}] * 65}, "at most 64"),
+        (
+            {"levels": [{"feature_size": [1, 1], "min_sizes": [9] * 100_000}]},
+            "min_sizes may hold at most 64 values, got 100000",
+        ),
+        (
+            {
+                "levels": [
+                    {
+                        "feature_size": [1, 1],
+                        "min_sizes": [9],
+                        "aspect_ratios": list(range(2, 100_000)),
+                    }
+                ]
+            },
+            "aspect_ratios may hold at most 64",
+        ),
+    ],
+)
+def test_hostile_anchors(entries: dict[str, Any], message: str, tmp_path: Path) -> None:
+    spec = read_prototxt(written(tmp_path, SMALL)).to_dict()
+    spec["anchors"].update(entries)
+    with pytest.raises(ValueError, match=message):
+        ModelSpec.from_dict(spec)
+
+
+def test_many_layers_of_nearly_one_name() -> None:
+    """All become `---`; to try every number for each would take hours."""
+    signs = "!$%&*+,;=?@^`|~<>()[]"
+    names = [a + b + c for a in signs for b in signs for c in signs][:4096]
+    found = keras_names([{"name": name} for name in names])
+    assert len(set(found.values())) == len(names)
+    assert list(found.values())[:2] == ["___", "____2"]
+
+
+def test_names_that_others_need(tmp_path: Path) -> None:
+    """`c_pad` is what pads for `c`, `loc_flat` shapes `loc`, `images` is the input."""
+    text = SMALL.replace('"relu"', '"c_pad"').replace('"c/1"', '"c"')
+    text = text.replace("pad: 0x1", "pad: 1").replace('name: "conf"', 'name: "images"')
+    tanh = 'layer { name: "loc_flat" type: "TanH" bottom: "c" top: "c" }'
+    text = text.replace('layer { name: "loc" ', f'{tanh} layer {{ name: "loc" ')
+    model, _ = build_from_prototxt(written(tmp_path, text))
+    again = load_model(model.save(tmp_path / "saved"))
+    images = RNG.integers(0, 255, (1, 16, 24, 3), np.uint8)
+    for ours, theirs in zip(model.detect(images), again.detect(images), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 # Layers one by one
@@ -278,8 +382,8 @@ def slow_pool(features: Any, kernel: int, stride: int, pad: int, average: bool) 
 )
 @pytest.mark.parametrize("kind", ["MAX", "AVE"])
 def test_pooling(side: int, kernel: int, stride: int, pad: int, kind: str) -> None:
-    if side + 2 * pad < kernel:
-        pytest.skip("the window is larger than the image")
+    if side + 2 * pad + stride <= kernel:
+        pytest.skip("there is no window")
     features = RNG.normal(size=(2, side, side + 3, 3)).astype(np.float32) - 2
     found, _ = applied(
         f'type: "Pooling" pooling_param {{ pool: {kind} kernel_size: {kernel} '
@@ -409,6 +513,15 @@ def test_layers_without_borders(text: str, inputs: Any, expected: Any) -> None:
         ('type: "Concat" concat_param { axis: 2 }', "axis must be 1"),
         ('type: "Eltwise" eltwise_param { operation: DIV }', "must be one of SUM"),
         (
+            'type: "Eltwise" eltwise_param { operation: MAX coeff: 1 }',
+            "coeff goes with SUM, got MAX",
+        ),
+        (
+            'type: "Pooling" pooling_param { kernel_size: 2 pad: 2 }',
+            "pad must be smaller than kernel_size",
+        ),
+        ('type: "BatchNorm" batch_norm_param { eps: -1 }', "epsilon must lie in"),
+        (
             'type: "Eltwise" eltwise_param { coeff: 2 coeff: 3 }',
             "coeff must be given for 1",
         ),
@@ -427,6 +540,60 @@ def test_layers_without_borders(text: str, inputs: Any, expected: Any) -> None:
 def test_layers_that_cannot_be(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         applied(text, ONE)
+
+
+@pytest.mark.parametrize("kind", ["ConvolutionDepthwise", "DepthwiseConvolution"])
+@pytest.mark.parametrize("group", ["", "group: 3"])
+def test_depthwise_by_its_name(kind: str, group: str) -> None:
+    text = (
+        f'type: "{kind}" convolution_param {{ num_output: 3 kernel_size: 3 {group} }}'
+    )
+    _, network = applied(text, ONE)
+    assert isinstance(network.get_layer("x"), keras.layers.DepthwiseConv2D)
+    assert network.get_layer("x").kernel.shape == (3, 3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        (
+            'type: "Normalize" norm_param { across_spatial: false '
+            "channel_shared: true }",
+            "scale",
+        ),
+        ('type: "PReLU" prelu_param { channel_shared: true }', "alpha"),
+    ],
+)
+def test_one_number_for_all_channels(text: str, variable: str, tmp_path: Path) -> None:
+    """Caffe stores it without a dimension."""
+    layer = f'layer {{ name: "one" bottom: "c" top: "c" {text} }}\nlayer'
+    text = SMALL.replace('layer { name: "loc" type', f'{layer} {{ name: "loc" type')
+    model, _ = build_from_prototxt(written(tmp_path, text))
+    blobs = {"one": [np.array(0.625, np.float32)]}
+    path = tmp_path / "one.caffemodel"
+    path.write_bytes(caffemodel(blobs))
+    model, report = build_from_prototxt(tmp_path / "net.prototxt", path, strict=False)
+    assert list(report.loaded) == ["one|0"]
+    value = np.ravel(getattr(model.network.get_layer("one"), variable))
+    np.testing.assert_array_equal(value, [0.625])
+
+
+def test_sizes_are_cut_to_whole_pixels(tmp_path: Path) -> None:
+    """As the original does; those of SSD512 are fractions."""
+    text = SMALL.replace("min_size: 4.f", "flip: false min_size: 4.75 max_size: 9.5")
+    anchors = read_prototxt(written(tmp_path, text)).anchors
+    sides = anchors.level_boxes(0)[4, 4] @ [[-16, 0], [0, -24], [16, 0], [0, 24]]
+    root = math.sqrt(2)
+    expected = [(4, 4), (6, 6), (4 / root, 4 * root)]
+    np.testing.assert_allclose(sides, expected, rtol=1e-5)
+
+
+def test_no_limits_are_as_many_as_anchors(tmp_path: Path) -> None:
+    text = SMALL.replace("[1, 3, 16, 24]", "[1, 3, 160, 240]")
+    limits = read_prototxt(
+        written(tmp_path, text.replace("keep_top_k: 7", ""))
+    ).post_processing
+    assert limits.pre_nms_top_k == limits.max_detections == 80 * 120 * 3
 
 
 def test_every_type_is_tested() -> None:

@@ -129,6 +129,44 @@ def test_both_ways_give_one_model(named: SSD, described: SSD) -> None:
         np.testing.assert_array_equal(weight, theirs[path], err_msg=path)
 
 
+def test_arrays_as_opencv_holds_them(described: SSD, tmp_path: Path) -> None:
+    """Another program's reading of the graph; normalisations have four blobs there."""
+    ends = {
+        "Conv2D|Convolution|0": "|0",
+        "convolution|Convolution|0": "|0",
+        "Conv2D|Convolution|1": "|1",
+        **{f"FusedBatchNorm|BatchNorm|{i}": f"|{i}" for i in range(4)},
+        "Mul|Scale|0": "|0",
+        "mul_1|Scale|0": "|0",
+        "BiasAdd|Scale|0": "|1",
+    }
+    arrays = {}
+    with np.load(data_path(f"{FOLDER}/weights_float32.npz")) as npz:
+        for stored, value in npz.items():
+            layer, _, end = stored.partition("/")
+            arrays[layer + ends[end]] = value
+    # Where OpenCV has the normalisation inside the convolution before it.
+    for conv in [name for name in arrays if "_conv1" in name and name.endswith("|1")]:
+        value = -arrays.pop(conv)
+        block = conv.partition("_conv1")[0]
+        norm = block + "_bn2" + "_h" * (f"{block}_scale2_h|0" in arrays)
+        one = np.ones_like(value)
+        for index, blob in enumerate((value, one - 1e-5, one, 0 * one)):
+            arrays[f"{norm}|{index}"] = blob
+    path = tmp_path / "weights.npz"
+    np.savez(path, **arrays)
+    model, report = build_from_prototxt(data_path(PROTOTXT), path)
+    assert (report.skipped, report.missing) == ({}, {})
+    for ours, theirs in zip(
+        model.network.weights, described.network.weights, strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    arrays["data_bn|2"] = 2 * arrays["data_bn|2"]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="layer data_bn must have factors of 1"):
+        build_from_prototxt(data_path(PROTOTXT), path)
+
+
 def test_faces_are_found(named: SSD) -> None:
     """All faces of a photo of VOC 2011 that are large enough for 300 x 300 pixels."""
     stored = reference("2008_002506")

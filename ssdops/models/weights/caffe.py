@@ -246,13 +246,23 @@ def load_caffe_blobs(
 
 
 def _statistics(name: str, blobs: Sequence[Any]) -> list[Any]:
-    """Returns mean and variance of a normalisation, which are stored as sums.
+    """Returns mean and variance of a normalisation, which Caffe stores as sums.
+
+    Programs that convert its weights store mean, variance, factor and bias instead.
 
     Raises:
-        ValueError: If the third blob, how many they are sums of, is no number.
+        ValueError: If the third blob of Caffe, how many they are sums of, is no number;
+            if there are factor and bias, and they change something.
     """
     if len(blobs) < 3:
         return list(blobs)
+    if len(blobs) == 4:
+        if not np.all(np.asarray(blobs[2]) == 1) or np.any(np.asarray(blobs[3])):
+            raise ValueError(
+                f"layer {name} must have factors of 1 and biases of 0, as a BatchNorm "
+                "of Caffe has none"
+            )
+        return [*blobs[:2], np.ones(1)]
     count = np.asarray(blobs[2], np.float64).reshape(-1)
     if count.size != 1 or not np.isfinite(count[0]):
         raise ValueError(f"{name}|2 must be one finite number, got {count.size}")
