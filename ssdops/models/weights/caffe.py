@@ -231,7 +231,10 @@ def load_caffe_blobs(
                 loader.miss(tensor, blob.shape)
                 continue
             value = np.asarray(present[index])
-            if len(blob.shape) == 1 and value.size == max(value.shape, default=1):
+            # One number for all channels is stored without a dimension.
+            if blob.shape == (1,) and value.ndim == 0:
+                value = value.reshape(1)
+            if len(blob.shape) == 1 and value.size == max(value.shape, default=0):
                 value = value.reshape(-1)
             if name in heads and value.ndim and value.shape[0] % 4 == 0:
                 value = _y_first(value)
