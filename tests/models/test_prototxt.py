@@ -93,6 +93,51 @@ def test_sigmoid_scores_and_a_mean_of_the_caller(tmp_path: Path) -> None:
     assert spec.preprocessing.scale == (0.5,) * 3
 
 
+def test_a_file_for_training_and_testing(tmp_path: Path) -> None:
+    """Its data come from a database; size and mean are those of the test."""
+    first = SMALL[
+        SMALL.index('layer { name: "data"') : SMALL.index('layer { name: "los')
+    ]
+    data = """
+layer { name: "data" type: "AnnotatedData" top: "data" top: "label"
+  include { phase: PHASE } transform_param { mean_value: 104 mean_value: 117
+  mean_value: MEAN scale: 0.5 resize_param { height: HEIGHT width: 24 } } }"""
+    train = data.replace("PHASE", "TRAIN").replace("HEIGHT", "99")
+    test = data.replace("PHASE", "TEST").replace("HEIGHT", "16")
+    more = """
+layer { name: "eval" type: "DetectionEvaluate" bottom: "out" bottom: "label" top: "eval"
+  include { phase: TEST } }"""
+    text = SMALL.replace(
+        first, train.replace("MEAN", "9") + test.replace("MEAN", "123")
+    )
+    preprocessing = read_prototxt(written(tmp_path, text + more)).preprocessing
+    assert preprocessing.image_size == (16, 24)
+    assert preprocessing.mean == (104.0, 117.0, 123.0)
+    assert preprocessing.scale == (0.5,) * 3
+    assert preprocessing.channel_order == "bgr"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "input: 'data' input_dim: 1 input_dim: 3 input_dim: 16 input_dim: 24",
+        "input: 'data' input_shape { dim: 1 dim: 3 dim: 16 dim: 24 }",
+    ],
+)
+def test_inputs_without_a_layer(head: str, tmp_path: Path) -> None:
+    first = SMALL[
+        SMALL.index('layer { name: "data"') : SMALL.index('layer { name: "los')
+    ]
+    spec = read_prototxt(written(tmp_path, SMALL.replace(first, head + "\n")))
+    assert spec.image_size == (16, 24)
+    assert spec.preprocessing.mean == (0.0,) * 3
+
+
+def test_a_mean_in_place_of_that_of_another_file(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL.replace("mean_value: 1", "mean_file: 'mean'"))
+    assert read_prototxt(path, mean=(1, 2, 3)).preprocessing.mean == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
