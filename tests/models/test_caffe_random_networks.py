@@ -243,6 +243,25 @@ def test_random_network(seed: int, tmp_path: Path) -> None:
         assert_same_detections(network.detect(images), rows)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_weight_has_a_gradient(seed: int, tmp_path: Path) -> None:
+    """Also of groups and dilation on a CPU."""
+    import tensorflow as tf
+
+    path = tmp_path / "net.prototxt"
+    path.write_text(made(seed).text)
+    network = build_from_prototxt(path)[0].network
+    images = tf.random.stateless_normal((2, *SIZE, 3), (seed, 1))
+    with tf.GradientTape() as tape:
+        outputs = network(images, training=True)
+        loss = sum(tf.reduce_sum(tf.square(value)) for value in outputs.values())
+    variables = network.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+
+
 def test_the_networks_have_all_kinds_of_layers() -> None:
     text = "".join(made(seed).text for seed in SEEDS)
     parts = [f'type: "{kind}"' for kind in LAYER_TYPES if kind not in NOT_OF_OPENCV]
