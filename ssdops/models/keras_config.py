@@ -117,6 +117,10 @@ def layer_sizes(config: Any) -> dict[str, Size]:
             raise ValueError(f"layer {index} must have a name of its own, got {name!r}")
         where = f"layer {name} of type {kind}"
         _check_object(entry, where, ("keras.layers", _OPERATIONS_MODULE))
+        if entry["config"].get("name") != name:
+            raise ValueError(
+                f"{where}: is called {entry['config'].get('name')!r} in its config"
+            )
         if kind == "InputLayer":
             if outputs:
                 raise ValueError(f"{where}: there must be one input, the first layer")
@@ -165,6 +169,9 @@ def _check_object(entry: Any, where: str, modules: Sequence[str]) -> None:
     if values.get("data_format", "channels_last") not in (None, "channels_last"):
         raise ValueError(f'{where}: data_format must be "channels_last"')
     for key, value in values.items():
+        # By their names, Keras has others that take long.
+        if str(key).endswith("_initializer") and isinstance(value, str):
+            raise ValueError(f"{where}: {key} must be an object, got {value!r}")
         _check_value(value, f"{where}: {key}")
 
 
