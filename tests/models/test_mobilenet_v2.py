@@ -16,6 +16,10 @@ import tensorflow as tf
 from support.tensorflow_files import write_checkpoint, write_graph
 
 from ssdops.models import SSD, build_from_weights, build_model, load_model
+from ssdops.models.weights.mobilenet_v2 import (
+    inferred_options,
+    load_mobilenet_v2_arrays,
+)
 
 CLASSES = 3  # with the background
 SCOPE = "FeatureExtractor/MobilenetV2"
@@ -278,3 +282,96 @@ def test_weights_that_are_missing(
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="not those of a MobileNet-V2 SSD"):
         build_from_weights("ssd300_mobilenet_v2", tmp_path / "other.npz")
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[Network, SSD]:
+    """Variables of a network, and a model that they fit."""
+    network = Network("ssd", "ssd", 1)
+    network(IMAGES[:1])
+    return network, build_model(
+        "ssd300_mobilenet_v2", CLASSES, depth_multiplier=0.5, head_kernel=1
+    )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "BoxPredictor_0/Conv2d_0_1x1_64/weights",
+        "BoxPredictor_6/ClassPredictor/biases",
+        f"{SCOPE}/expanded_conv_17/expand/weights",
+        f"{SCOPE}/Conv_1/extra/BatchNorm/moving_mean",
+    ],
+)
+def test_weights_that_the_model_has_no_place_for(
+    more: str, plain: tuple[Network, SSD]
+) -> None:
+    """A network with more layers is another one."""
+    network, model = plain
+    arrays = {**network.variables, more: np.ones(3, np.float32)}
+    with pytest.raises(ValueError, match=rf"0 missing, 1 unknown .{more} "):
+        load_mobilenet_v2_arrays(model, arrays)
+    report = load_mobilenet_v2_arrays(model, arrays, strict=False)
+    assert report.skipped == {more: (3,)}
+    assert report.loaded.keys() == network.variables.keys()
+
+
+def test_normalisation_without_a_factor(plain: tuple[Network, SSD]) -> None:
+    network, model = Network("ssd", "ssd", 1), plain[1]
+    network.variables = {
+        name: np.ones_like(value) if name.endswith("gamma") else value
+        for name, value in plain[0].variables.items()
+    }
+    stored = {n: v for n, v in network.variables.items() if not n.endswith("gamma")}
+    report = load_mobilenet_v2_arrays(model, stored)
+    assert report.loaded.keys() == stored.keys()
+    assert_same(model, (network, *network(IMAGES)))
+    # Where some have one, the others have lost it.
+    stored[f"{SCOPE}/Conv/BatchNorm/gamma"] = np.ones(16)
+    with pytest.raises(ValueError, match=r"missing .*/gamma"):
+        load_mobilenet_v2_arrays(model, stored)
+
+
+@pytest.mark.parametrize(
+    ("channels", "multiplier"),
+    [(512, 1.0), (716, 1.4), (665, 1.3), (384, 0.75), (179, 0.35), (168, 0.33)],
+)
+def test_the_depth_multiplier_of_rounded_channels(
+    channels: int, multiplier: float
+) -> None:
+    arrays = {
+        f"{SCOPE}/Conv/BatchNorm/moving_variance": np.ones(16),
+        f"{SCOPE}/layer_19_2_Conv2d_2_3x3_s2_{channels}/weights": np.ones(
+            (3, 3, 1, channels)
+        ),
+        "BoxPredictor_0/BoxEncodingPredictor/biases": np.ones(12),
+        "BoxPredictor_0/ClassPredictor/biases": np.ones(12),
+    }
+    assert inferred_options(arrays)["depth_multiplier"] == multiplier
+
+
+BOXES = "BoxPredictor_0/BoxEncodingPredictor/biases"
+EXTRA = f"{SCOPE}/layer_19_2_Conv2d_2_3x3_s2_256/weights"
+OTHER = "not those of a MobileNet-V2 SSD"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (BOXES, np.ones(()), OTHER),
+        (BOXES, np.ones(0), OTHER),
+        (BOXES, np.ones((12, 1)), "must have shape"),
+        (BOXES, np.full(12, np.nan), "must hold finite numbers"),
+        (EXTRA, np.ones(()), OTHER),
+        (EXTRA, np.ones((3, 3, 1, 4000)), "depth_multiplier must lie in"),
+        (EXTRA, np.ones((3, 3, 1, 0)), "depth_multiplier must lie in"),
+        (EXTRA, np.ones((3, 3, 128, 255)), "must have shape|missing"),
+    ],
+    ids=range(8),
+)
+def test_hostile_shapes(
+    name: str, value: Any, message: str, plain: tuple[Network, SSD], tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path / "model", {**plain[0].variables, name: value})
+    with pytest.raises(ValueError, match=message):
+        build_from_weights("ssd300_mobilenet_v2", tmp_path / "model")

@@ -26,17 +26,17 @@ from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.spec import ModelSpec
 
-__all__ = ["LAST_BLOCK_CHANNELS", "network", "spec"]
+__all__ = ["FIRST_EXTRA", "extra_channels", "network", "spec"]
 
 # Output channels, number of blocks and stride of the first of them.
 _GROUPS: Final = (
     *((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2)),
     *((96, 3, 1), (160, 3, 2), (320, 1, 1)),
 )
-LAST_BLOCK_CHANNELS: Final = 320
 _EXPANSION: Final = 6
 _SOURCE_BLOCK: Final = 13
 _EXTRAS: Final = (512, 256, 256, 128)
+FIRST_EXTRA: Final = _EXTRAS[0]
 _LAST: Final = 1280
 # `min_depth` of the published configurations.
 _LEAST: Final = 16
@@ -126,7 +126,7 @@ def network(model: ModelSpec) -> keras.Model:
     sources.append(("Conv_1", features))
     for group, depth in enumerate(_EXTRAS, start=2):
         narrow, wide = (
-            max(_LEAST, int(count * multiplier)) for count in (depth // 2, depth)
+            extra_channels(count, multiplier) for count in (depth // 2, depth)
         )
         name = f"layer_19_1_Conv2d_{group}_1x1_{narrow}"
         features = normalized(features, narrow, name, kernel=1)
@@ -146,3 +146,8 @@ def _channels(count: int, multiplier: float) -> int:
     scaled = count * multiplier
     rounded = max(_LEAST, int(scaled + 4) // 8 * 8)
     return rounded + 8 * (rounded < 0.9 * scaled)
+
+
+def extra_channels(count: int, multiplier: float) -> int:
+    """Returns a scaled count of a layer after the trunk, rounded down."""
+    return max(_LEAST, int(count * multiplier))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 
-from ssdops.models.backbones.mobilenet_v2 import LAST_BLOCK_CHANNELS
+from ssdops.models.backbones.mobilenet_v2 import FIRST_EXTRA, extra_channels
 from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
@@ -31,8 +31,15 @@ _PREDICTOR: Final = re.compile(
     r"(?P<head>BoxEncoding|Class)Predictor(?P<depthwise>_depthwise)?/(?P<rest>.+)"
 )
 _HEADS: Final = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
+_FIRST_EXTRA: Final = "layer_19_2_Conv2d_2_3x3_s2_"
 _SEPARABLE_EXTRA: Final = re.compile(r"layer_19_2_.+_depthwise")
 _NORM: Final = "BatchNorm/"
+_STATISTICS: Final = ("gamma", "beta", "moving_mean", "moving_variance")
+# What a model is made of; checkpoints and graphs have more.
+_VARIABLE: Final = re.compile(
+    r"(?:FeatureExtractor|BoxPredictor_\d+)/.+/"
+    rf"(?:weights|depthwise_weights|biases|{_NORM}(?:{'|'.join(_STATISTICS)}))"
+)
 # What an optimizer keeps beside a variable.
 _SLOT: Final = re.compile(r".*(weights|biases|gamma|beta)/(?!read|FakeQuant).+")
 
@@ -48,12 +55,12 @@ def load_mobilenet_v2_arrays(
     Args:
         model: Model of the right depth multiplier and kind of heads.
         arrays: Of a checkpoint, a frozen graph or a TensorFlow Lite file.
-        strict: Whether weights of the model that are missing and other shapes are an
-            error. What else a checkpoint or graph has is left out in any case.
+        strict: Whether weights on one side only and other shapes are an error. What an
+            optimizer keeps, and what else a graph has, is left out in any case.
 
     Raises:
         ValueError: For values that are not finite, and with `strict` for shapes that
-            differ and missing weights.
+            differ and missing or unknown weights.
     """
     layers = {layer.name: layer for layer in model.network.layers if layer.weights}
     sources = [
@@ -61,21 +68,24 @@ def load_mobilenet_v2_arrays(
     ]
     trained = is_trained(arrays)
     stored: dict[tuple[str, str], tuple[str, Array]] = {}
+    loader = WeightLoader(strict)
     for name, value in averaged(arrays).items():
         place = None if "|" in name else _place(name, sources)
         if place is not None and place[0] in layers:
             stored[place] = name, value
-    loader = WeightLoader(strict)
+        elif place is not None or _VARIABLE.fullmatch(name):
+            # Layers that the model lacks: without them it would predict something else.
+            loader.skip(name, value.shape)
+    has_factors = any(part == "gamma" for _, part in stored)
     for name, layer in layers.items():
         if isinstance(layer, keras.layers.BatchNormalization):
             owner = name.removesuffix("_bn")
             if trained:
-                parts = {
-                    "gamma": layer.gamma,
-                    "beta": layer.beta,
-                    "moving_mean": layer.moving_mean,
-                    "moving_variance": layer.moving_variance,
-                }
+                parts = {part: getattr(layer, part) for part in _STATISTICS}
+                if not has_factors:
+                    # Normalisations without a factor have none stored.
+                    gamma = parts.pop("gamma")
+                    loader.set(gamma, np.ones(gamma.shape, np.float32))
                 _take(loader, stored, owner, parts)
             else:
                 _take(loader, stored, owner, {"bias": layer.beta})
@@ -108,8 +118,7 @@ def _place(name: str, sources: list[str]) -> tuple[str, str] | None:
     rest = match["rest"]
     if rest.startswith(_NORM):
         part = rest.removeprefix(_NORM)
-        known = ("gamma", "beta", "moving_mean", "moving_variance")
-        return (layer, part) if part in known else None
+        return (layer, part) if part in _STATISTICS else None
     if _SLOT.fullmatch(name):
         return None
     if rest.endswith("_bias") or rest.endswith("biases"):
@@ -173,22 +182,27 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
             found[place] = value
     trained = is_trained(arrays)
     layers = {layer for layer, _ in found}
+    extras = [
+        value
+        for (layer, part), value in found.items()
+        if re.fullmatch(rf"{_FIRST_EXTRA}\d+", layer) and part == "kernel"
+    ]
     try:
-        last = found["expanded_conv_16_project", "kernel"]
-        channels = last.shape[-1 if trained else 0]
+        (extra,) = extras
+        channels = extra.shape[-1 if trained else 0]
         boxes = found["first_mbox_loc", "bias"].shape[0]
         classes = found["first_mbox_conf", "bias"].shape[0]
         num_classes = 4 * classes // boxes
-    except (KeyError, IndexError, ZeroDivisionError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise ValueError(
-            "the weights have no tensors FeatureExtractor/.../expanded_conv_16/project "
-            "and BoxPredictor_0/..., so they are not those of a MobileNet-V2 SSD"
+            f"the weights have no tensors FeatureExtractor/.../{_FIRST_EXTRA}... and "
+            "BoxPredictor_0/..., so they are not those of a MobileNet-V2 SSD"
         ) from None
     separable = "first_mbox_loc_dw" in layers
     head = found.get(("first_mbox_loc_dw" if separable else "first_mbox_loc", "kernel"))
     options = {
         "num_classes": num_classes,
-        "depth_multiplier": channels / LAST_BLOCK_CHANNELS,
+        "depth_multiplier": _multiplier(channels),
         "head": _kind(separable),
         "extras": _kind(any(_SEPARABLE_EXTRA.fullmatch(layer) for layer in layers)),
     }
@@ -204,3 +218,13 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 def _kind(separable: bool) -> str:
     return "ssdlite" if separable else "ssd"
+
+
+def _multiplier(channels: int) -> float:
+    """Returns the multiplier that gives the first extra layer its channels.
+
+    One of two digits, if there is: other layers are rounded in other ways.
+    """
+    exact = channels / FIRST_EXTRA
+    usual = round(exact, 2)
+    return usual if extra_channels(FIRST_EXTRA, usual) == channels else exact
