@@ -83,15 +83,16 @@ def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Rows in Markdown, printed at the end."""
     rows: list[str] = []
     yield rows
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if rows and reporter is not None:
-        head = (
-            "| model | parameters | multiply-adds | anchors | dtype | ms | MB |",
-            "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
-        )
-        reporter.write_line("")
-        for line in (*head, *rows):
-            reporter.write_line(line)
+    if not rows:
+        return
+    head = (
+        "| model | parameters | multiply-adds | anchors | dtype | ms | MB |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    )
+    with request.config.pluginmanager.getplugin(
+        "capturemanager"
+    ).global_and_fixture_disabled():
+        print("", *head, *rows, sep="\n")
 
 
 @pytest.mark.benchmark(group="model")
