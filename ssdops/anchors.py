@@ -510,12 +510,12 @@ def recipe_grid(
         feature_sizes: Rows and columns of the feature maps, at least three.
 
     Raises:
-        ValueError: For fewer than three or more than 72 maps.
+        ValueError: For fewer than three or more than 64 maps.
     """
     height, width = _size("image_size", image_size)
     count = len(feature_sizes)
-    if not 3 <= count <= 72:
-        raise ValueError(f"feature_sizes must list 3 to 72 maps, got {count}")
+    if not 3 <= count <= MAX_LEVELS:
+        raise ValueError(f"feature_sizes must list 3 to {MAX_LEVELS} maps, got {count}")
     sizes = recipe_sizes(min(height, width), count, (10, 20), 20, 90)
     plain = {0, count - 2, count - 1}
     return AnchorGrid(
