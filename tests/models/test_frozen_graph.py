@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.damaged_files import is_readable
 from support.data import data_path
 
 from ssdops.models.weights import read_weights
@@ -143,17 +144,6 @@ def test_hostile_graphs(graph: Any, message: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def readable(path: Path) -> bool:
-    """Whether the file is read; the error names it if not."""
-    try:
-        read_frozen_graph(path)
-    except ValueError as error:
-        if str(path) not in str(error):
-            raise
-        return False
-    return True
-
-
 def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
     data = data_path(f"{FACE}/opencv_face_detector_uint8.pb").read_bytes()[:60_000]
     rng = np.random.default_rng(0)
@@ -164,5 +154,5 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
         for place in rng.integers(0, size, 3 * (size % 2)):
             changed[place] = rng.integers(256)
         path.write_bytes(changed)
-        read.append(readable(path))
+        read.append(is_readable(read_frozen_graph, path))
     assert not all(read)
