@@ -143,6 +143,7 @@ setup(
     install_requires=[
         TENSORFLOW,
         "defusedxml>=0.7.1",
+        "h5py>=3.11",
         "matplotlib>=3.9",
         "numpy>=1.26",
         "pillow>=11",

@@ -28,8 +28,8 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="Weights (.caffemodel, .tflite, .pb, .pth, .safetensors, .npz, or a "
-            "checkpoint), or the folder of a saved model or a run."
+            help="Weights (.caffemodel, .tflite, .pb, .pth, .safetensors, .npz, .h5, "
+            ".keras, or a checkpoint), or the folder of a saved model or a run."
         ),
     ],
     to: Annotated[Path, typer.Option(help="Folder for the model.")],

@@ -28,6 +28,7 @@ from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import SSD
 from ssdops.models.weights import (
     caffe,
+    keras_applications,
     mobilenet_v2,
     nvidia_ssd,
     object_detection_api,
@@ -52,7 +53,8 @@ class WeightFormat:
 
     Attributes:
         options: Arrays by name become the options of `build_model` that they imply,
-            and perhaps under `spec` what else of the specification belongs to them.
+            and perhaps under `spec` fields of parts of the specification that belong
+            to them.
         load: Puts arrays by name into a model; the last argument says whether tensors
             on one side only are an error.
     """
@@ -77,21 +79,49 @@ class ModelEntry:
     weights: WeightFormat | None = None
 
 
-_VGG16 = WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays)
+def _or_application(
+    published: WeightFormat, application: keras_applications.Application
+) -> WeightFormat:
+    """Returns a format that is that of detectors or of a backbone of Keras."""
+
+    def options(arrays: Mapping[str, Array]) -> dict[str, Any]:
+        if application.recognizes(arrays):
+            return application.inferred_options(arrays)
+        return published.options(arrays)
+
+    def load(model: SSD, arrays: Mapping[str, Array], strict: bool) -> LoadReport:
+        if application.recognizes(arrays):
+            return application.load(model, arrays, strict)
+        return published.load(model, arrays, strict)
+
+    return WeightFormat(options, load)
+
+
+_VGG16 = _or_application(
+    WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays),
+    keras_applications.VGG16,
+)
 _VGG16_BN = WeightFormat(
     torchvision_vgg.inferred_options, torchvision_vgg.load_vgg16_bn_arrays
 )
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
-_MOBILENET_V2 = WeightFormat(
-    mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays
+_MOBILENET_V2 = _or_application(
+    WeightFormat(mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays),
+    keras_applications.MOBILENET_V2,
 )
-_SSDLITE = WeightFormat(
-    torchvision_ssdlite.inferred_options, torchvision_ssdlite.load_ssdlite_arrays
+_SSDLITE = _or_application(
+    WeightFormat(
+        torchvision_ssdlite.inferred_options, torchvision_ssdlite.load_ssdlite_arrays
+    ),
+    keras_applications.MOBILENET_V3_LARGE,
 )
 _FACE = WeightFormat(caffe.inferred_options, caffe.load_face_arrays)
-_OBJECT_DETECTION_API = WeightFormat(
-    object_detection_api.inferred_options,
-    object_detection_api.load_object_detection_arrays,
+_OBJECT_DETECTION_API = _or_application(
+    WeightFormat(
+        object_detection_api.inferred_options,
+        object_detection_api.load_object_detection_arrays,
+    ),
+    keras_applications.MOBILENET,
 )
 
 
@@ -225,13 +255,12 @@ def build_from_weights(
             `.tflite`, checkpoint (prefix or folder) or frozen graph (`.pb`) of the
             Object Detection API for "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
             `.pth` or `.safetensors` of torchvision's models for "ssd300_vgg16" and
-            "ssdlite320_mobilenet_v3_large".
-        path: For the VGG-16 models and "mobilenet_ssd" a `.caffemodel`, or an `.npz`
-            file of arrays `<layer>|<blob>`; for "ssd300_vgg16" also a `.pth` file of
-            torchvision's model of that name; for "ssd300_mobilenet_v1" a `.tflite`
-            file, or an `.npz` file of its weights by tensor name; for the ResNets a
-            `.pt` file of NVIDIA's SSD300. Without `strict` the ResNets and the VGG-16
-            with batch normalisation take torchvision's of that name as backbones.
+            "ssdlite320_mobilenet_v3_large", `.pt` of NVIDIA's SSD300 for the ResNets.
+
+            Without `strict` also backbones that were trained to classify: those of
+            torchvision for the ResNets and the VGG-16 with batch normalisation; those
+            of `keras.applications` (`.h5`, `.keras`, or `.npz` and `.safetensors` of
+            arrays `weight.path`) for the VGG-16 without, MobileNet-V1, V2 and V3 Large.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random
@@ -276,7 +305,9 @@ def _built_from_arrays(
         )
     if predicted is None and class_names is not None:
         options["num_classes"] = len(class_names)
-    spec = replace(model_spec(name, **options), **changes)
+    spec = model_spec(name, **options)
+    parts = {part: replace(getattr(spec, part), **changes[part]) for part in changes}
+    spec = replace(spec, **parts)
     model = build_from_spec(spec, class_names)
     report = weights.load(model, arrays, strict)
     if not report.loaded:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from ssdops.anchors import ssd300_torchvision
 from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
-from ssdops.models.post_processing import PostProcessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.opencv_face_graph import is_face_graph, with_caffe_blobs
@@ -366,7 +365,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         return {
             **options,
             "anchors": ssd300_torchvision(),
-            "spec": {"post_processing": PostProcessing(clip=True)},
+            "spec": {"post_processing": {"clip": True}},
         }
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):

@@ -12,6 +12,7 @@ from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
 from ssdops.models.weights.checkpoint import find_checkpoint, read_checkpoint
 from ssdops.models.weights.frozen_graph import read_frozen_graph
+from ssdops.models.weights.keras_file import read_keras
 from ssdops.models.weights.safetensors_file import read_safetensors
 from ssdops.models.weights.tflite import read_tflite
 from ssdops.models.weights.torch_file import read_torch
@@ -26,6 +27,9 @@ _READERS: Final[dict[str, Callable[[Path], dict[str, Array]]]] = {
     ".pt": read_torch,
     ".pb": read_frozen_graph,
     ".safetensors": read_safetensors,
+    ".h5": read_keras,
+    ".hdf5": read_keras,
+    ".keras": read_keras,
 }
 
 
@@ -34,7 +38,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Args:
         path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pb`, `.pth`,
-            `.pt` or `.safetensors`; or prefix, index file or folder of a checkpoint.
+            `.pt`, `.safetensors`, `.h5`, `.hdf5` or `.keras`; or prefix, index file or
+            folder of a checkpoint.
 
     Raises:
         ValueError: for another suffix, and as the reader of the format.

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from ssdops.models.backbones.mobilenet_v2 import FIRST_EXTRA, extra_channels
-from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.slim_names import averaged, is_trained
@@ -211,7 +210,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         options["head_kernel"] = head.shape[0 if trained else 1]
     if any(name.endswith("|scale_zp") for name in arrays):
         # Quantised models take the nearest whole number in the place of 127.5.
-        inputs = Preprocessing((300, 300), mean=(128.0,) * 3, scale=1 / 128)
+        inputs = {"mean": (128.0,) * 3, "scale": 1 / 128}
         options["spec"] = {"preprocessing": inputs}
     return options
 

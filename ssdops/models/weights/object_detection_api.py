@@ -17,7 +17,6 @@ import keras
 import numpy as np
 
 from ssdops.boxes import yxyx_to_cyxhw
-from ssdops.models.preprocessing import Preprocessing
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import (
     Array,
@@ -215,7 +214,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if is_trained(arrays):
         # Quantised models for inference take the nearest whole number instead.
-        inputs = Preprocessing((300, 300), mean=(127.5,) * 3, scale=1 / 127.5)
+        inputs = {"mean": (127.5,) * 3, "scale": 1 / 127.5}
         changes["spec"] = {"preprocessing": inputs}
         arrays = with_folded_normalization(arrays)
     found: dict[tuple[str, str], Array] = {}
