@@ -7,6 +7,7 @@ that code, with convolutions and normalisations one after the other.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.damaged_files import is_readable
-from support.tensorflow_files import write_checkpoint, write_graph
+from support.tensorflow_files import write_checkpoint, write_graph, write_lite
 
 from ssdops.models import SSD, build_from_weights
 from ssdops.models.weights import read_weights
@@ -96,6 +97,9 @@ def variables() -> dict[str, Any]:
     return trained("ssd")
 
 
+KINDS = ("weights", "biases")
+
+
 def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
     """Offsets and logits of that code for images in [0, 255]."""
 
@@ -107,16 +111,24 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
                 variables[f"{scope}/depthwise_weights"],
                 (1, stride, stride, 1),
                 "SAME",
+                name=f"{scope}/depthwise",
             )
         else:
             kernel = variables[f"{scope}/weights"]
-            features = tf.nn.conv2d(features, kernel, stride, "SAME")
+            features = tf.nn.conv2d(
+                features, kernel, stride, "SAME", name=f"{scope}/Conv2D"
+            )
         gamma, beta, mean, variance = (
             variables[f"{scope}/BatchNorm/{part}"]
             for part in ("gamma", "beta", "moving_mean", "moving_variance")
         )
-        features = (features - mean) / tf.sqrt(variance + 0.001) * gamma + beta
-        return tf.nn.relu6(features)
+        features, _, _ = tf.compat.v1.nn.fused_batch_norm(
+            *(features, gamma, beta, mean, variance),
+            epsilon=0.001,
+            is_training=False,
+            name=f"{scope}/BatchNorm/FusedBatchNorm",
+        )
+        return tf.nn.relu6(features, name=f"{scope}/Relu6")
 
     features = convolved(images * (2 / 255) - 1, "Conv2d_0", 2)
     sources = []
@@ -136,21 +148,43 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
         for level, source in enumerate(sources):
             name = f"BoxPredictor_{level}/{head}Predictor"
             seen = convolved(source, f"{name}_depthwise", 1) if deep else source
-            found = tf.nn.conv2d(seen, variables[f"{name}/weights"], 1, "SAME")
-            found = found + variables[f"{name}/biases"]
-            rows.append(tf.reshape(found, (len(images), -1, values)))
+            kernel, biases = (variables[f"{name}/{kind}"] for kind in KINDS)
+            found = tf.nn.conv2d(seen, kernel, 1, "SAME", name=f"{name}/Conv2D")
+            found = tf.nn.bias_add(found, biases, name=f"{name}/BiasAdd")
+            rows.append(tf.reshape(found, (images.shape[0], -1, values)))
         outputs.append(tf.concat(rows, 1))
     return outputs[0], outputs[1]
 
 
-def assert_same(model: SSD, variables: dict[str, Any]) -> None:
+def assert_same(model: SSD, variables: dict[str, Any], tolerance: float = 1e-4) -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (2, 300, 300, 3)).astype(np.float32)
     offsets, logits = network(variables, images)
     outputs = model.network(model.spec.preprocessing(images), training=False)
     for ours, theirs in ((outputs["offsets"], offsets), (outputs["logits"], logits)):
-        limit = 1e-4 * np.abs(theirs).max()
+        limit = tolerance * np.abs(theirs).max()
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "tolerance"),
+    [("float32", "ssd", 1e-4), ("float16", "ssdlite", 2e-2)],
+)
+def test_files_of_the_converter_of_today(
+    kind: str, head: str, tolerance: float, tmp_path: Path
+) -> None:
+    """It keeps no names of variables; kernels are found by their operations."""
+    variables = trained(head)
+    path = write_lite(tmp_path / "a.tflite", partial(network, variables), kind)
+    model, report = build_from_weights(None, path)
+    assert (model.spec.name, model.spec.options["head"]) == (
+        "ssd300_mobilenet_v1",
+        head,
+    )
+    assert not report.missing
+    # Only quantised networks take the nearest whole number.
+    assert model.spec.preprocessing.mean == (127.5,) * 3
+    assert_same(model, variables, tolerance)
 
 
 @pytest.mark.parametrize("kind", ["prefix", "index", "folder", "graph", "average"])

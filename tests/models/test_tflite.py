@@ -40,7 +40,12 @@ class Tensor:
         self.changes = changes
 
 
-def model_bytes(*tensors: Tensor) -> bytes:
+CONVOLUTION, DEPTHWISE, DEQUANTIZE, ADD = 3, 4, 6, 0
+Operator = tuple[int, list[int], list[int]]
+
+
+def model_bytes(*tensors: Tensor, operators: tuple[Operator, ...] = ()) -> bytes:
+    """A model; operators have a code, inputs and outputs."""
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs = 3, [graph]
     model.buffers, graph.tensors = [schema.BufferT()], []
@@ -61,6 +66,15 @@ def model_bytes(*tensors: Tensor) -> bytes:
         buffer.data = np.frombuffer(tensor.value.tobytes(), np.uint8)
         model.buffers.append(buffer)
         graph.tensors.append(stored)
+    model.operatorCodes, graph.operators = [], []
+    for index, (number, inputs, outputs) in enumerate(operators):
+        code, operator = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = number
+        operator.opcodeIndex = index
+        operator.inputs = np.array(inputs, np.int32)
+        operator.outputs = np.array(outputs, np.int32)
+        model.operatorCodes.append(code)
+        graph.operators.append(operator)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -124,6 +138,56 @@ def test_shapes_and_computed_tensors_are_left_out(tmp_path: Path) -> None:
     assert sorted(read_tflite(write(tmp_path, SMALL))) == [
         *("bias", "bias|scale_zp", "kernel", "plain")
     ]
+
+
+def layers(*names: str) -> list[Tensor]:
+    """Tensors with a number each, which tells them apart."""
+    return [Tensor(name, np.float32([index])) for index, name in enumerate(names)]
+
+
+def test_kernels_and_biases_are_called_after_their_layers(tmp_path: Path) -> None:
+    tensors = layers(
+        *("a/conv1/Relu6;a/conv1/BatchNorm/Fused", "merged", "also merged"),
+        *("a/deep/BatchNorm/Fused/1", "whole", "half", "a/deep/depthwise_bias"),
+        *("sum", "a/head/BiasAdd;x", "a/head/weights_quant/FakeQuant", "b;a/biases"),
+    )
+    operators: tuple[Operator, ...] = (
+        (CONVOLUTION, [7, 1, 2], [0]),
+        (DEQUANTIZE, [5], [4]),
+        (DEPTHWISE, [0, 4, 6], [3]),
+        (CONVOLUTION, [3, 9, 10], [8]),
+        # One that has no bias, one of whom nothing is known, weights used again.
+        (CONVOLUTION, [3, 1, -1], [0]),
+        (CONVOLUTION, [3, 1, 2], [7]),
+        (ADD, [3, 8], [7]),
+        (CONVOLUTION, [], [0]),
+    )
+    arrays = read_tflite(write(tmp_path, model_bytes(*tensors, operators=operators)))
+    names = {int(value[0]): name for name, value in arrays.items()}
+    unchanged = {i: tensors[i].name for i in (0, 3, 4, 6, 7, 8, 9)}
+    assert names == {
+        **unchanged,
+        1: "a/conv1/weights",
+        2: "a/conv1/biases",
+        5: "a/deep/depthwise_weights",
+        10: "a/head/biases",
+    }
+
+
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        ((CONVOLUTION, [0, 1, 2], [0]), "tensor 2 of 2"),
+        ((CONVOLUTION, [0, 1], [2]), "tensor 2 of 2"),
+        ((CONVOLUTION, [0, 1], [-1]), "tensor 4294967295 of 2"),
+    ],
+)
+def test_operators_that_are_refused(
+    operator: Operator, message: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, model_bytes(*layers("a/b/c", "d"), operators=(operator,)))
+    with pytest.raises(ValueError, match=message):
+        read_tflite(path)
 
 
 def sparse() -> Any:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes checkpoints and frozen graphs."""
+"""Writes checkpoints, frozen graphs and TensorFlow Lite files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +30,26 @@ def write_graph(path: Path, variables: Mapping[str, Any]) -> None:
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
         graph.node.add(name=f"{name}/read", op="Identity").input.append(name)
     path.write_bytes(graph.SerializeToString())
+
+
+def write_lite(path: Path, network: Callable[[Any], Any], kind: str) -> Path:
+    """A network on images [1, 300, 300, 3] as TensorFlow's own converter writes it.
+
+    The kind is "float32", "float16" or "int8 weights".
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        images = tf.compat.v1.placeholder(tf.float32, (1, 300, 300, 3), name="images")
+        outputs = network(images)
+        definition = graph.as_graph_def()
+    frozen = path.with_suffix(".pb")
+    frozen.write_bytes(definition.SerializeToString())
+    converter = tf.compat.v1.lite.TFLiteConverter.from_frozen_graph(
+        str(frozen), ["images"], [output.op.name for output in outputs]
+    )
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    path.write_bytes(converter.convert())
+    return path

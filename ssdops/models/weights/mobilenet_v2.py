@@ -17,6 +17,7 @@ import numpy as np
 from ssdops.models.backbones.mobilenet_v2 import FIRST_EXTRA, extra_channels
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
+from ssdops.models.weights.object_detection_api import check_anchors
 from ssdops.models.weights.slim_names import averaged, is_trained
 
 __all__ = ["inferred_options", "load_mobilenet_v2_arrays"]
@@ -58,13 +59,14 @@ def load_mobilenet_v2_arrays(
             optimizer keeps, and what else a graph has, is left out in any case.
 
     Raises:
-        ValueError: For values that are not finite, and with `strict` for shapes that
-            differ and missing or unknown weights.
+        ValueError: For other anchors, values that are not finite, and with `strict` for
+            shapes that differ and missing or unknown weights.
     """
     layers = {layer.name: layer for layer in model.network.layers if layer.weights}
     sources = [
         name.removesuffix("_mbox_loc") for name in layers if name.endswith("_mbox_loc")
     ]
+    check_anchors(model, arrays)
     trained = is_trained(arrays)
     stored: dict[tuple[str, str], tuple[str, Array]] = {}
     loader = WeightLoader(strict)

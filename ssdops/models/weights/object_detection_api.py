@@ -28,6 +28,7 @@ from ssdops.models.weights.arrays import (
 from ssdops.models.weights.slim_names import is_trained, with_folded_normalization
 
 __all__ = [
+    "check_anchors",
     "inferred_options",
     "load_object_detection_arrays",
     "load_tflite_arrays",
@@ -43,6 +44,7 @@ _PREDICTOR = re.compile(
 _NORMALIZATION = re.compile(
     r"BatchNorm/(?P<part>gamma|beta|moving_mean|moving_variance)"
 )
+ANCHORS = "anchors"
 _HEADS = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
 _FIRST_POINTWISE_CHANNELS = 64
 _STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -153,12 +155,11 @@ def load_tflite_arrays(
     """
     open_places = _places(model)
     sources = _sources(model)
+    check_anchors(model, arrays)
     loader = WeightLoader(strict)
     for name, value in arrays.items():
-        if "|" in name:
-            continue
-        if name == "anchors":
-            _check_anchors(model, value, arrays.get("anchors|scale_zp"))
+        # Single numbers are constants of what comes before the network.
+        if "|" in name or name == ANCHORS or not value.ndim:
             continue
         place = _place(name, sources)
         if place is not None and place[1] == "bias" and place not in open_places:
@@ -190,10 +191,17 @@ def _ordered(value: Array, order: tuple[int, ...] | None) -> Array:
     return value if order is None else value.transpose(order)
 
 
-def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> None:
-    """Compares stored anchors with those of the model."""
+def check_anchors(model: SSD, arrays: Mapping[str, Array]) -> None:
+    """Compares anchors that a TensorFlow Lite file holds, if any, with the model's.
+
+    Raises:
+        ValueError: If they differ by more than their quantisation explains.
+    """
+    if ANCHORS not in arrays:
+        return
     expected = yxyx_to_cyxhw(model.spec.anchors.boxes())
-    stored = checked_tensor("anchors", stored, expected.shape, "anchors, 4")
+    stored = checked_tensor(ANCHORS, arrays[ANCHORS], expected.shape, "anchors, 4")
+    quantisation = arrays.get(f"{ANCHORS}|scale_zp")
     step = float(quantisation[0]) if quantisation is not None else 1e-5
     difference = float(np.abs(stored - expected).max())
     if difference > 0.51 * step:
@@ -206,16 +214,17 @@ def _check_anchors(model: SSD, stored: Array, quantisation: Array | None) -> Non
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns depth multiplier, kind of heads and number of classes of stored weights.
 
-    Those that were trained, with batch normalisation, imply their preprocessing, too.
+    Those that are not quantised imply their preprocessing, too.
 
     Raises:
         ValueError: If the tensors that tell are missing.
     """
     changes: dict[str, Any] = {}
-    if is_trained(arrays):
+    if not any(name.endswith("|scale_zp") for name in arrays):
         # Quantised models for inference take the nearest whole number instead.
         inputs = {"mean": (127.5,) * 3, "scale": 1 / 127.5}
         changes["spec"] = {"preprocessing": inputs}
+    if is_trained(arrays):
         arrays = with_folded_normalization(arrays)
     found: dict[tuple[str, str], Array] = {}
     for name, value in arrays.items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssdops.models.weights.arrays import Array, read_file
 from ssdops.models.weights.flat_buffers import Table, root_table
+from ssdops.models.weights.tflite_names import names_by_layer
 
 __all__ = ["read_tflite"]
 
@@ -36,8 +37,9 @@ def read_tflite(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Quantised ones are `(q - zero_point) * scale`, by tensor or by channel. Of each that
     is quantised by tensor there is also `<name>|scale_zp`, float64 `[2]`. Tensors of
-    integers that stand for no real numbers, such as shapes, are left out. Only the
-    first subgraph is read, and no operator.
+    integers that stand for no real numbers, such as shapes, are left out. Kernels and
+    biases whose names do not tell what they are get that of their layer, see
+    `names_by_layer`. Only the first subgraph is read.
 
     Args:
         path: file.
@@ -70,7 +72,12 @@ def _weights(data: memoryview) -> dict[str, Array]:
     subgraphs = model.tables(_MODEL_SUBGRAPHS)
     arrays: dict[str, Array] = {}
     bytes_left = _MAX_GROWTH * len(data)
-    for tensor in subgraphs[0].tables(_SUBGRAPH_TENSORS) if subgraphs else ():
+    if not subgraphs:
+        return {}
+    tensors = subgraphs[0].tables(_SUBGRAPH_TENSORS)
+    names = [tensor.text(_TENSOR_NAME) for tensor in tensors]
+    layers = names_by_layer(model, subgraphs[0], names)
+    for number, tensor in enumerate(tensors):
         index = tensor.number(_TENSOR_BUFFER, "<I")
         if index >= len(buffers):
             raise ValueError(f"a tensor has buffer {index} of {len(buffers)}")
@@ -86,7 +93,7 @@ def _weights(data: memoryview) -> dict[str, Array]:
         )
         if kind not in _FLOATS and not scales.size:
             continue  # a shape or an index
-        name = tensor.text(_TENSOR_NAME)
+        name = layers.get(number, names[number])
         if name in arrays:
             raise ValueError(f"there are two tensors {name!r}")
         # Each number takes four bytes, and at most as many more on the way.
