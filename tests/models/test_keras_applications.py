@@ -21,6 +21,7 @@ from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco, ssdlite320_torc
 from ssdops.cli import app
 from ssdops.models import SSD, build_from_weights, build_model, load_model
 from ssdops.models.weights import keras_file, read_keras, read_weights
+from ssdops.models.weights.caffe import load_vgg16_arrays
 from ssdops.models.weights.keras_applications import VGG16
 
 
@@ -222,6 +223,7 @@ def test_weights_of_others_are_refused(
 
 
 def test_fully_connected_layers_of_vgg16_are_reduced() -> None:
+    """Those of Keras as written down, those of Caffe to the same."""
     rng = np.random.default_rng(4)
     arrays = {
         "block1_conv1/kernel": rng.normal(size=(3, 3, 3, 64)),
@@ -248,6 +250,24 @@ def test_fully_connected_layers_of_vgg16_are_reduced() -> None:
     for layer, name in ((fc6, "fc1"), (fc7, "fc2")):
         expected = arrays[f"{name}/bias"][::4].astype(np.float32)
         np.testing.assert_array_equal(layer.bias.numpy(), expected)
+
+    taps = arrays["fc1/kernel"].reshape(7, 7, 512, 4096).transpose(3, 2, 0, 1)
+    caffe = {
+        "fc6|0": taps.reshape(1, 1, 4096, -1),
+        "fc6|1": arrays["fc1/bias"].reshape(1, 1, 1, -1),
+        "fc7|0": arrays["fc2/kernel"].T,
+        "fc7|1": arrays["fc2/bias"],
+        "fc8|0": np.zeros((1000, 4096), np.int8),
+    }
+    other = build_model("ssd300_vgg16")
+    report = load_vgg16_arrays(other, caffe, strict=False)
+    assert report.skipped == {"fc8|0": (1000, 4096)}
+    assert list(report.loaded) == ["fc6|0", "fc6|1", "fc7|0", "fc7|1"]
+    for layer in (fc6, fc7):
+        for ours, theirs in zip(
+            other.network.get_layer(layer.name).weights, layer.weights, strict=True
+        ):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_a_model_inside_a_model_and_its_optimizer(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.opencv_face_graph import is_face_graph, with_caffe_blobs
 from ssdops.models.weights.torchvision_names import is_torchvision, with_caffe_names
+from ssdops.models.weights.vgg16_reduction import with_reduced_layers
 
 __all__ = [
     "blobs_from_arrays",
@@ -327,12 +328,14 @@ def load_vgg16_arrays(
 ) -> LoadReport:
     """Puts arrays into a VGG-16 detector, by names of Caffe or of torchvision.
 
+    Fully connected layers of a classifier become convolutions, see `vgg16_reduction`.
+
     Raises:
         ValueError: As `load_caffe_arrays`; names are those of Caffe.
     """
     if is_torchvision(arrays):
         arrays = with_caffe_names(arrays)
-    return load_caffe_arrays(model, arrays, strict)
+    return load_caffe_arrays(model, with_reduced_layers(arrays), strict)
 
 
 def load_face_arrays(

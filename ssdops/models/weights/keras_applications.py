@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
+from ssdops.models.weights.vgg16_reduction import CHANNEL_STEP, GRID, TAP_STEP
 
 __all__ = [
     "MOBILENET",
@@ -22,11 +23,6 @@ __all__ = [
 # Of the first and the last layer, what a depth multiplier is read from.
 _FIRST_CHANNELS_V1: Final = 32
 _LAST_CHANNELS_V2: Final = 320
-# The classifier sees 7 x 7 cells; fc6 keeps each third tap, both keep each fourth
-# channel.
-_GRID: Final = 7
-_TAPS: Final = 3
-_CHANNELS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Application:
         """Puts the weights of the application into the backbone of a detector.
 
         fc6 and fc7 of VGG-16 are made of the fully connected layers, if the file has
-        them, by the customary reduction: every third tap, every fourth channel.
+        them, see `vgg16_reduction`.
 
         Args:
             model: Detector with the options that the weights imply.
@@ -139,16 +135,16 @@ def _reduced(
     if source not in ("fc1", "fc2"):
         return shape, lambda value: value
     if word == "bias":
-        return (_CHANNELS * shape[0],), lambda value: value[::_CHANNELS]
+        return (CHANNEL_STEP * shape[0],), lambda value: value[::CHANNEL_STEP]
     *_, inputs, outputs = shape
     if source == "fc1":
-        taps = (_GRID, _GRID, inputs, _CHANNELS * outputs)
-        return (_GRID * _GRID * inputs, taps[-1]), lambda value: value.reshape(taps)[
-            ::_TAPS, ::_TAPS, :, ::_CHANNELS
+        taps = (GRID, GRID, inputs, CHANNEL_STEP * outputs)
+        return (GRID**2 * inputs, taps[-1]), lambda value: value.reshape(taps)[
+            ::TAP_STEP, ::TAP_STEP, :, ::CHANNEL_STEP
         ]
     return (
-        (_CHANNELS * inputs, _CHANNELS * outputs),
-        lambda value: value[None, None, ::_CHANNELS, ::_CHANNELS],
+        (CHANNEL_STEP * inputs, CHANNEL_STEP * outputs),
+        lambda value: value[None, None, ::CHANNEL_STEP, ::CHANNEL_STEP],
     )
 
 
