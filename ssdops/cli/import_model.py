@@ -255,6 +255,7 @@ def _contents(source: str, model: SSD, report: LoadReport) -> dict[str, Any]:
 def _show(console: Console, source: str, model: SSD, report: LoadReport) -> None:
     """Prints what was loaded, and the tensors that were not, or in part."""
     _say(console, f"{source}: {model.spec.name}, {model.spec.num_classes} classes")
+    _say(console, _anchors(model, report))
     entries = report.entries()
     sizes: Mapping[str, list[tuple[int, ...]]] = {
         state: [shape for kind, _, shape, _ in entries if kind == state]
@@ -266,6 +267,23 @@ def _show(console: Console, source: str, model: SSD, report: LoadReport) -> None
         _say(console, f"  {state}: {name} {list(shape)}: {reason}")
     if len(notable) > MAX_LINES:
         _say(console, f"  and {len(notable) - MAX_LINES} more")
+
+
+def _anchors(model: SSD, report: LoadReport) -> str:
+    """Returns what anchors a model has, and when it should have others."""
+    from ssdops.anchors import anchor_grid, anchor_grid_names
+
+    grid = model.spec.anchors
+    known = [name for name in anchor_grid_names() if anchor_grid(name) == grid]
+    text = f"anchors: {known[0] if known else 'of its own'}, {grid.num_anchors}"
+    heads = any(name.endswith("_mbox_loc|0") for name in report.loaded)
+    if heads and known in (["ssd300_voc"], ["ssd512_voc"]):
+        coco = known[0].replace("_voc", "_coco")
+        text += (
+            f"; weights do not tell which, and those that were trained on COCO before "
+            f"need --model-options 'anchors=\"{coco}\"'"
+        )
+    return text
 
 
 def _counts(sizes: Mapping[str, list[tuple[int, ...]]]) -> Table:

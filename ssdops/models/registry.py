@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from ssdops.anchors import anchor_grid
+from ssdops.anchors import AnchorGrid, anchor_grid, ssd300_coco, ssd512_coco
 from ssdops.models.backbones import (
     keras_backbone,
     mobilenet_ssd,
@@ -97,10 +97,15 @@ def _or_application(
     return WeightFormat(options, load)
 
 
-_VGG16 = _or_application(
-    WeightFormat(caffe.inferred_options, caffe.load_vgg16_arrays),
-    keras_applications.VGG16,
-)
+def _vgg16(coco_anchors: Callable[[], AnchorGrid]) -> WeightFormat:
+    """Returns the formats of SSD on VGG-16."""
+    published = WeightFormat(
+        partial(caffe.inferred_options, coco_anchors=coco_anchors),
+        caffe.load_vgg16_arrays,
+    )
+    return _or_application(published, keras_applications.VGG16)
+
+
 _VGG16_BN = WeightFormat(
     torchvision_vgg.inferred_options, torchvision_vgg.load_vgg16_bn_arrays
 )
@@ -137,8 +142,8 @@ def _resnet(depth: int) -> ModelEntry:
 
 
 _MODELS: dict[str, ModelEntry] = {
-    "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _VGG16),
-    "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _VGG16),
+    "ssd300_vgg16": ModelEntry(vgg16.ssd300_spec, vgg16.network, _vgg16(ssd300_coco)),
+    "ssd512_vgg16": ModelEntry(vgg16.ssd512_spec, vgg16.network, _vgg16(ssd512_coco)),
     "ssd300_vgg16_bn": ModelEntry(vgg16.ssd300_bn_spec, vgg16.network, _VGG16_BN),
     "ssd512_vgg16_bn": ModelEntry(vgg16.ssd512_bn_spec, vgg16.network, _VGG16_BN),
     "ssd300_mobilenet_v1": ModelEntry(
@@ -244,7 +249,9 @@ def build_from_weights(
     """Builds a detector to fit published weights, and loads them.
 
     The number of classes and, where the model has one, the width are taken from the
-    shapes of the weights.
+    shapes of the weights. Official VGG-16 weights for 81 classes get the anchors of
+    COCO; those that were fine-tuned from COCO need `anchors="ssd300_coco"`, or 512,
+    which nothing in them tells.
 
     Args:
         name: One of `available_models()` that has a format of published weights; None

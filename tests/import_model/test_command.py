@@ -17,6 +17,7 @@ from support.data import data_path
 from typer.testing import CliRunner
 
 import ssdops
+from ssdops.anchors import ssd300_coco
 from ssdops.cli import app
 from ssdops.models import build_model
 from ssdops.models.class_names import VOC_CLASS_NAMES
@@ -136,10 +137,32 @@ def test_a_backbone_and_the_rest_at_random(run: Run, tmp_path: Path) -> None:
     assert "missing: conv1_2|0 [64, 64, 3, 3]: it is not in the file" in result.output
     assert "and 50 more" in result.output
     found = states(tmp_path / "vgg")
+    assert "anchors: ssd300_voc, 8732\n" in result.output
     assert found["loaded"] == ["conv1_1|0", "conv1_1|1"]
     assert found["skipped"] == ["fc8|0"]
     assert len(found["missing"]) == 69
     assert f"{len(found['missing'])} " in result.output
+
+
+def test_what_anchors_weights_have_is_said(run: Run, tmp_path: Path) -> None:
+    """Weights do not tell whether they were trained on COCO before."""
+    head = "conv4_3_norm_mbox"
+    for classes in (21, 81):
+        arrays = {
+            f"{head}_loc|0": np.zeros((16, 512, 3, 3)),
+            f"{head}_conf|0": np.zeros((4 * classes, 512, 3, 3)),
+        }
+        np.savez(tmp_path / f"{classes}.npz", **arrays)
+    call = ("--model", "ssd300_vgg16", "--partial", "--to")
+    result = run("21.npz", *call, "voc")
+    assert "anchors: ssd300_voc, 8732; weights do not tell which" in result.output
+    option = 'anchors="ssd300_coco"'
+    assert f"--model-options '{option}'" in result.output
+    for source, changes in (("21", ("--model-options", option)), ("81", ())):
+        result = run(f"{source}.npz", *call, f"model{source}", *changes)
+        assert "anchors: ssd300_coco, 8732\n" in result.output
+        model = ssdops.load(tmp_path / f"model{source}")
+        assert model.spec.anchors == ssd300_coco()
 
 
 def test_a_saved_model_with_other_classes(

@@ -23,7 +23,8 @@ from support.caffe_parity import (
 from support.data import data_path
 
 from ssdops import batched_nms, decode_boxes
-from ssdops.models import SSD, build_model
+from ssdops.anchors import AnchorGrid, ssd300_coco, ssd300_voc
+from ssdops.models import SSD, build_from_weights, build_model
 from ssdops.models.weights import load_caffe_blobs, read_weights
 from ssdops.models.weights.caffe import inferred_options
 
@@ -223,3 +224,29 @@ def test_new_weights_are_uniform_within_the_xavier_bound() -> None:
     assert not layer.bias.numpy().any()
     scale = model.network.get_layer("conv4_3_norm").scale.numpy()
     np.testing.assert_array_equal(scale, np.full(512, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "expected"),
+    [
+        (81, {}, ssd300_coco()),
+        (21, {}, ssd300_voc()),
+        (21, {"anchors": "ssd300_coco"}, ssd300_coco()),
+        (81, {"anchors": "ssd300_voc"}, ssd300_voc()),
+    ],
+)
+def test_weights_of_coco_have_its_anchors(
+    classes: int, given: dict[str, Any], expected: AnchorGrid, tmp_path: Path
+) -> None:
+    """What the released models need; other boxes would be wrong without a word."""
+    head = "conv4_3_norm_mbox"
+    arrays = {
+        f"{head}_loc|0": np.zeros((16, 512, 3, 3), np.float32),
+        f"{head}_conf|0": np.zeros((4 * classes, 512, 3, 3), np.float32),
+    }
+    np.savez(tmp_path / "heads.npz", **arrays)
+    model, _ = build_from_weights(
+        "ssd300_vgg16", tmp_path / "heads.npz", strict=False, **given
+    )
+    assert model.spec.num_classes == classes
+    assert model.spec.anchors == expected

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ssdops.anchors import ssd300_torchvision
+from ssdops.anchors import AnchorGrid, ssd300_torchvision
 from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
 from ssdops.models.ssd import SSD
@@ -33,6 +33,8 @@ __all__ = [
 # Of VGG-16 and of MobileNet.
 _FIRST_LAYERS: Final = ("conv1_1|0", "conv0|0")
 _BATCH_NORM_EPSILON: Final = 1e-5
+# With the background; the official code numbers COCO's 80 classes without gaps.
+_COCO_CLASSES: Final = 81
 
 
 class _Blob(NamedTuple):
@@ -351,11 +353,20 @@ def load_face_arrays(
     return load_caffe_arrays(model, arrays, strict)
 
 
-def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
+def inferred_options(
+    arrays: Mapping[str, Array],
+    coco_anchors: Callable[[], AnchorGrid] | None = None,
+) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
     Weights of torchvision imply its anchors, too, and that boxes are clipped. Those of
     a backbone, such as a VGG-16 that was trained to classify, imply nothing.
+
+    Args:
+        arrays: By names of Caffe, of torchvision or of OpenCV's graph.
+        coco_anchors: Makes the anchors of weights that predict the classes of COCO, if
+            they are not the model's own. Of weights that were trained on COCO before
+            and have other classes now, nothing tells that they need them.
 
     Raises:
         ValueError: If there is neither a pair of heads whose sizes fit nor the first
@@ -379,6 +390,8 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         if conf is None or not value.ndim or not conf.ndim or not value.shape[0]:
             continue
         classes, rest = divmod(4 * conf.shape[0], value.shape[0])
+        if rest == 0 and classes == _COCO_CLASSES and coco_anchors is not None:
+            return {"num_classes": classes, "anchors": coco_anchors()}
         if rest == 0:
             return {"num_classes": classes}
     raise ValueError(
