@@ -208,7 +208,7 @@ def _parameters() -> list[inspect.Parameter]:
             str | None,
             text(
                 help="First weights: folder of a saved model, or published ones"
-                " (.tflite, .caffemodel, .pth, .npz), of the backbone at least."
+                " (.tflite, .caffemodel, .pth, .npz, .h5), of the backbone at least."
             ),
         ],
         "class_names": Annotated[

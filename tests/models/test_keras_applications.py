@@ -125,12 +125,24 @@ def save_keras2(model: keras.Model, path: Path) -> None:
                 group.create_dataset(word, data=value)
 
 
+def save_renamed(model: keras.Model, path: Path) -> None:
+    """As another version may have called the layers, in their order."""
+    names = {layer.name: f"other{index}" for index, layer in enumerate(model.layers)}
+    arrays = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            word = weight.path.rpartition("/")[2]
+            arrays[f"{names[layer.name]}/{word}"] = weight.numpy()
+    np.savez(path, **arrays)
+
+
 SAVERS: dict[str, Callable[[keras.Model, Path], Any]] = {
     "whole.h5": lambda model, path: model.save(path),
     "whole.keras": lambda model, path: model.save(path),
     "net.weights.h5": lambda model, path: model.save_weights(path),
     "net.npz": save_npz,
     "net.hdf5": save_keras2,
+    "renamed.npz": save_renamed,
 }
 
 
@@ -140,6 +152,8 @@ SAVERS: dict[str, Callable[[keras.Model, Path], Any]] = {
         *zip(PAIRS, ["whole.keras", *["net.weights.h5"] * 2, *SAVERS], strict=False),
         ("MobileNetV3Large", "whole.h5"),
         ("MobileNetV3Large", "net.hdf5"),
+        ("MobileNetV3Large", "renamed.npz"),
+        ("MobileNetV2", "renamed.npz"),
     ],
 )
 # Keras warns that whole models in HDF5 are of the past.
@@ -220,6 +234,24 @@ def test_weights_of_others_are_refused(
     with pytest.raises(ValueError, match=message) as caught:
         build_from_weights(name, small, **{"strict": False, **options})
     assert str(small) in str(caught.value)
+
+
+def test_an_order_of_layers_is_that_of_one_network(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.npz"
+    save_renamed(application("MobileNetV2", 64, alpha=0.35), path)
+    with pytest.raises(ValueError, match="not those of torchvision's SSDLite"):
+        build_from_weights("ssdlite320_mobilenet_v3_large", path, strict=False)
+    arrays = dict(np.load(path))
+    first = next(iter(arrays))
+    for name, value in (
+        (first, arrays[first][..., :8]),  # the next takes more channels
+        (first, arrays[first][0]),
+        (first.replace("kernel", "bias"), arrays[first][0, 0, 0]),
+    ):
+        rest = {other: array for other, array in arrays.items() if other != first}
+        np.savez(path, **{name: value}, **rest)
+        with pytest.raises(ValueError, match="not those of a MobileNet-V2 SSD"):
+            build_from_weights("ssd300_mobilenet_v2", path, strict=False)
 
 
 def test_fully_connected_layers_of_vgg16_are_reduced() -> None:

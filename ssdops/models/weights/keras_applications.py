@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
+from ssdops.models.backbones.mobilenet_v3 import BLOCKS
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.vgg16_reduction import CHANNEL_STEP, GRID, TAP_STEP
@@ -20,6 +23,8 @@ __all__ = [
     "Application",
 ]
 
+_COLORS: Final = 3
+_NORMALIZATION: Final = {"gamma", "beta", "moving_mean", "moving_variance"}
 # Of the first and the last layer, what a depth multiplier is read from.
 _FIRST_CHANNELS_V1: Final = 32
 _LAST_CHANNELS_V2: Final = 320
@@ -35,16 +40,54 @@ class Application:
         layer: Name of a layer of the detector -> that of the application's layer, in
             small letters, or None.
         options: Arrays by name become the options of `build_model` that they imply.
+        order: Layers with weights from the first on, if there are files with other
+            names; Keras itself goes by their order.
     """
 
     name: str
     marker: str
     layer: Callable[[str], str | None]
     options: Callable[[Mapping[str, Array]], dict[str, Any]]
+    order: tuple[str, ...] = ()
 
     def recognizes(self, arrays: Mapping[str, Array]) -> bool:
         """Whether arrays are those of this application."""
-        return self.marker in _renamed(arrays)
+        return self.marker in self._named(arrays)
+
+    def _named(self, arrays: Mapping[str, Array]) -> dict[str, tuple[str, Array]]:
+        """Returns names in the file and arrays by `<layer>/<weight>` of today's Keras.
+
+        Where the layers have other names, but as many of them have the same kinds of
+        weights, and each convolution takes the channels that the one before gives, they
+        are named by their order.
+        """
+        found = _renamed(arrays)
+        layers: dict[str, dict[str, Array]] = {}
+        for key, (_, value) in found.items():
+            layer, _, word = key.rpartition("/")
+            layers.setdefault(layer, {})[word] = value
+        if self.marker in found or not 0 < len(self.order) <= len(layers):
+            return found
+        names = dict(zip(layers, self.order, strict=False))
+        channels = _COLORS
+        for layer, name in names.items():
+            weights = layers[layer]
+            if name.startswith("bn_") or name.endswith("_bn"):
+                if weights.keys() != _NORMALIZATION:
+                    return found
+                continue
+            kernel = weights.get("kernel", np.zeros(0))
+            if kernel.ndim != 4 or kernel.shape[2] != channels:
+                return found
+            if not name.endswith("_depthwise"):
+                channels = kernel.shape[3]
+            elif kernel.shape[3] != 1:
+                return found
+        return {
+            f"{names.get(layer, layer)}/{word}": found[f"{layer}/{word}"]
+            for layer, weights in layers.items()
+            for word in weights
+        }
 
     def inferred_options(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Returns options of the detector, without the number of its classes.
@@ -52,7 +95,7 @@ class Application:
         Raises:
             ValueError: If the tensors that tell are missing.
         """
-        plain = {name: value for name, (_, value) in _renamed(arrays).items()}
+        plain = {name: value for name, (_, value) in self._named(arrays).items()}
         try:
             return self.options(plain)
         except (KeyError, IndexError) as error:
@@ -86,7 +129,7 @@ class Application:
                 normalisation of the file, for values that are not finite, and with
                 `strict` for shapes that differ and missing or unknown tensors.
         """
-        stored = _renamed(arrays)
+        stored = self._named(arrays)
         loader = WeightLoader(strict)
         taken = set()
         for layer in model.network.layers:
@@ -199,6 +242,34 @@ def _mobilenet_v3_layer(name: str) -> str | None:
     return f"expanded_conv{f'_{index}' if index else ''}_{part}"
 
 
+def _order_v2() -> tuple[str, ...]:
+    """Returns the layers of MobileNet-V2 in their order."""
+    names = ["expanded_conv_depthwise", "expanded_conv_project"]
+    for index in range(1, 17):
+        parts = ("expand", "depthwise", "project")
+        names += [f"block_{index}_{part}" for part in parts]
+    return (
+        *("conv1", "bn_conv1"),
+        *(each for name in names for each in (name, f"{name}_bn")),
+        *("conv_1", "conv_1_bn"),
+    )
+
+
+def _order_v3() -> tuple[str, ...]:
+    """Returns the layers of MobileNet-V3 Large in their order."""
+    names = ["conv", "conv_bn"]
+    for index, block in enumerate(BLOCKS):
+        name = f"expanded_conv{f'_{index}' if index else ''}"
+        if index:
+            names += [f"{name}_expand", f"{name}_expand_bn"]
+        names += [f"{name}_depthwise", f"{name}_depthwise_bn"]
+        if block.excitation:
+            squeeze = f"{name}_squeeze_excite_conv"
+            names += [squeeze, f"{squeeze}_1"]
+        names += [f"{name}_project", f"{name}_project_bn"]
+    return (*names, "conv_1", "conv_1_bn")
+
+
 def _scaled(name: str, channels: int) -> Callable[[Mapping[str, Array]], float]:
     """Returns what reads the depth multiplier from the outputs of a layer."""
     return lambda arrays: arrays[f"{name}/kernel"].shape[-1] / channels
@@ -233,6 +304,7 @@ MOBILENET_V2: Final = Application(
     "block_16_project/kernel",
     _mobilenet_v2_layer,
     lambda arrays: {"depth_multiplier": _MULTIPLIER_V2(arrays)},
+    _order_v2(),
 )
 # Keras pads strided maps of even size on two sides, PyTorch, whose form of the network
 # this is, on four: the same weights see maps moved by a part of a cell.
@@ -241,4 +313,5 @@ MOBILENET_V3_LARGE: Final = Application(
     "expanded_conv_14_squeeze_excite_conv/kernel",
     _mobilenet_v3_layer,
     lambda arrays: {"reduced_tail": False},
+    _order_v3(),
 )
