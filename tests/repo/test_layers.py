@@ -126,7 +126,7 @@ NO_TENSORFLOW = (
     "ssdops/_build_facts.py",
     "ssdops/_cuda_driver.py",
     "ssdops/_implementation.py",
-    "ssdops/anchors.py",
+    "ssdops/anchors",
     "ssdops/benchmarking/arithmetic.py",
     "ssdops/benchmarking/floors.py",
     "ssdops/benchmarking/processes.py",
