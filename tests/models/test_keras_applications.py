@@ -302,6 +302,17 @@ def test_fully_connected_layers_of_vgg16_are_reduced() -> None:
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
+    layer = keras.layers.Conv2D(2, 3, dtype="bfloat16", name="layer")
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer])
+    model.save_weights(tmp_path / "half.weights.h5")
+    arrays = read_keras(tmp_path / "half.weights.h5")
+    assert list(arrays) == ["layer/kernel", "layer/bias"]
+    assert arrays["layer/kernel"].dtype == np.float32
+    expected = layer.kernel.numpy().astype(np.float32)
+    np.testing.assert_array_equal(arrays["layer/kernel"], expected)
+
+
 def test_a_model_inside_a_model_and_its_optimizer(tmp_path: Path) -> None:
     """Of a classifier that was fine-tuned, the network inside is found."""
     keras.utils.set_random_seed(1)

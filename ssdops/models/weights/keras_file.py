@@ -14,7 +14,12 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array, read_file
+from ssdops.models.weights.arrays import (
+    MAX_WEIGHTS_BYTES,
+    Array,
+    numbers_from_bytes,
+    read_file,
+)
 
 __all__ = ["read_keras"]
 
@@ -43,8 +48,8 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, Array]:
     Returns:
         Arrays `<layer>/<weight>`. A layer with one weight or two has `kernel` and
         `bias`, one with four `gamma`, `beta`, `moving_mean` and `moving_variance`;
-        another has the names or numbers that the file gives. The state of an optimizer
-        is left out.
+        another has the names or numbers that the file gives. bfloat16 ones become
+        float32. The state of an optimizer is left out.
 
     Raises:
         ValueError: If the file is absent, larger than 4 GiB, damaged, has links to
@@ -107,7 +112,7 @@ def _weights(file: h5py.File) -> dict[str, Array]:
             total += _checked_size(full, dataset)
             if total > MAX_WEIGHTS_BYTES:
                 raise ValueError(f"it has more than {MAX_WEIGHTS_BYTES} bytes")
-            arrays[full] = dataset[()]
+            arrays[full] = _numbers(dataset)
     return arrays
 
 
@@ -169,11 +174,25 @@ def _numbered(
     return found
 
 
+def _is_bfloat16(dataset: h5py.Dataset) -> bool:
+    """Whether Keras stored numbers that HDF5 has no type for."""
+    stored: Any = dataset.attrs.get("dtype")
+    return bool(dataset.dtype == np.dtype("V2") and stored == "bfloat16")
+
+
+def _numbers(dataset: h5py.Dataset) -> Array:
+    values: Array = np.asarray(dataset[()])
+    if _is_bfloat16(dataset):
+        return numbers_from_bytes(values.tobytes(), "bfloat16").reshape(values.shape)
+    return values
+
+
 def _checked_size(name: str, dataset: h5py.Dataset) -> int:
     """Returns the bytes of a dataset, checked to be numbers that the file holds."""
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"the numbers of {name} are in another file")
-    if dataset.dtype.kind not in "fiub" or dataset.shape is None:
+    is_number = dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)
+    if not is_number or dataset.shape is None:
         raise ValueError(f"{name} must hold numbers, got dtype {dataset.dtype}")
     size: int = math.prod(dataset.shape) * dataset.dtype.itemsize
     held = dataset.id.get_storage_size()
