@@ -128,8 +128,9 @@ def ssd300_mobilenet_v1_coco() -> AnchorGrid:
     """Returns the grid of the COCO MobileNet-V1 SSD, 1917 anchors.
 
     The layout is that of TensorFlow's Object Detection API: scales spaced evenly from
-    0.2 to 0.95, ratios 1, 2, 1/2, 3, 1/3 and then the square between this scale and
-    the next, but on the first level a square of 0.1 and ratios 2 and 1/2 of 0.2.
+    0.2 to 0.95, ratios 1, 2, 1/2, 3, 0.3333 (as its published configurations have
+    it) and then the square between this scale and the next, but on the first level a
+    square of 0.1 and ratios 2 and 1/2 of 0.2.
     """
     side = 300
     maps = (19, 10, 5, 3, 2, 1)
@@ -138,7 +139,7 @@ def ssd300_mobilenet_v1_coco() -> AnchorGrid:
     levels = []
     for index, cells in enumerate(maps):
         scale = scales[index]
-        boxes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)]
+        boxes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 0.3333)]
         boxes.append((math.sqrt(scale * scales[index + 1]), 1.0))
         if index == 0:
             boxes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]

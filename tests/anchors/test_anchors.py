@@ -317,6 +317,21 @@ def test_recipe_gives_the_published_sizes(
     assert [level.min_sizes[0] for level in make().levels] == expected[:-1]
 
 
+def test_mobilenet_grid_is_that_of_the_object_detection_api() -> None:
+    """Rows that this code computed from its published configuration."""
+    rows = {
+        0: (-0.023684211, -0.023684211, 0.076315790, 0.076315790),
+        1: (-0.044394892, -0.115105569, 0.097026467, 0.167737156),
+        1083: (-0.125, -0.125, 0.225, 0.225),
+        1084: (-0.073743686, -0.197487369, 0.173743680, 0.297487378),
+        1087: (-0.253124028, -0.051031243, 0.353124052, 0.151031241),
+        1088: (-0.159165010, -0.159165010, 0.259165019, 0.259165019),
+        1916: (0.012660295, 0.012660295, 0.987339735, 0.987339735),
+    }
+    boxes = ssd300_mobilenet_v1_coco().boxes()
+    np.testing.assert_allclose(boxes[list(rows)], list(rows.values()), atol=2e-7)
+
+
 def test_mobilenet_grid_agrees_with_the_stored_anchors() -> None:
     """Stored anchors are bytes: half a step off at most, large ones cut at byte 255."""
     with np.load(

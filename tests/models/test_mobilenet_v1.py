@@ -62,6 +62,9 @@ def test_every_tensor_is_loaded(loaded: tuple[SSD, LoadReport]) -> None:
         "depth_multiplier": 0.75,
         "head": "ssd",
         "batch_norm": False,
+        "extras": "ssd",
+        "head_kernel": 1,
+        "min_depth": 8,
     }
     assert model.class_names[:4] == ("background", "person", "bicycle", "car")
     assert model.anchors.shape == (1917, 4)
@@ -211,8 +214,14 @@ def test_build_without_weights() -> None:
         build_model("ssd300_mobilenet_v1", depth_multiplier=9.0)
     with pytest.raises(ValueError, match='head must be "ssd" or "ssdlite"'):
         build_model("ssd300_mobilenet_v1", head="fpn")
+    with pytest.raises(ValueError, match='extras must be "ssd" or "ssdlite"'):
+        build_model("ssd300_mobilenet_v1", extras="fpn")
     with pytest.raises(ValueError, match="batch_norm must be true or false"):
         build_model("ssd300_mobilenet_v1", batch_norm=1)
+    with pytest.raises(ValueError, match="head_kernel must be 1 or 3, got 2"):
+        build_model("ssd300_mobilenet_v1", head_kernel=2)
+    with pytest.raises(ValueError, match=r"min_depth must be an integer in \[1, 64\]"):
+        build_model("ssd300_mobilenet_v1", min_depth=0)
 
 
 def test_normalisations_that_are_layers(arrays: dict[str, Any], model: SSD) -> None:

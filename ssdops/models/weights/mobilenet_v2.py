@@ -17,7 +17,7 @@ import numpy as np
 from ssdops.models.backbones.mobilenet_v2 import FIRST_EXTRA, extra_channels
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
-from ssdops.models.weights.object_detection_api import check_anchors
+from ssdops.models.weights.object_detection_api import check_anchors, depth_multiplier
 from ssdops.models.weights.slim_names import averaged, is_trained
 
 __all__ = ["inferred_options", "load_mobilenet_v2_arrays"]
@@ -203,7 +203,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     head = found.get(("first_mbox_loc_dw" if separable else "first_mbox_loc", "kernel"))
     options = {
         "num_classes": num_classes,
-        "depth_multiplier": _multiplier(channels),
+        "depth_multiplier": depth_multiplier(channels, FIRST_EXTRA, extra_channels),
         "head": _kind(separable),
         "extras": _kind(any(_SEPARABLE_EXTRA.fullmatch(layer) for layer in layers)),
     }
@@ -219,13 +219,3 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 def _kind(separable: bool) -> str:
     return "ssdlite" if separable else "ssd"
-
-
-def _multiplier(channels: int) -> float:
-    """Returns the multiplier that gives the first extra layer its channels.
-
-    One of two digits, if there is: other layers are rounded in other ways.
-    """
-    exact = channels / FIRST_EXTRA
-    usual = round(exact, 2)
-    return usual if extra_channels(FIRST_EXTRA, usual) == channels else exact
