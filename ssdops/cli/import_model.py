@@ -29,7 +29,8 @@ def import_model(
         str,
         typer.Argument(
             help="Weights (.caffemodel, .tflite, .pb, .pth, .safetensors, .npz, .h5, "
-            ".keras, or a checkpoint), or the folder of a saved model or a run."
+            ".keras, a checkpoint or a SavedModel), or the folder of a saved model "
+            "or a run."
         ),
     ],
     to: Annotated[Path, typer.Option(help="Folder for the model.")],

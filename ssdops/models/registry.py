@@ -32,6 +32,7 @@ from ssdops.models.weights import (
     mobilenet_v2,
     nvidia_ssd,
     object_detection_api,
+    object_detection_keras,
     torchvision_ssdlite,
     torchvision_vgg,
 )
@@ -97,6 +98,15 @@ def _or_application(
     return WeightFormat(options, load)
 
 
+def _in_names_of_slim(published: WeightFormat) -> WeightFormat:
+    """Returns a format that also takes the names of its authors in TensorFlow 2."""
+    renamed = object_detection_keras.with_names_of_slim
+    return WeightFormat(
+        lambda arrays: published.options(renamed(arrays)),
+        lambda model, arrays, strict: published.load(model, renamed(arrays), strict),
+    )
+
+
 def _vgg16(coco_anchors: Callable[[], AnchorGrid]) -> WeightFormat:
     """Returns the formats of SSD on VGG-16."""
     published = WeightFormat(
@@ -110,9 +120,13 @@ _VGG16_BN = WeightFormat(
     torchvision_vgg.inferred_options, torchvision_vgg.load_vgg16_bn_arrays
 )
 _CAFFE = WeightFormat(caffe.inferred_options, caffe.load_caffe_arrays)
-_MOBILENET_V2 = _or_application(
-    WeightFormat(mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays),
-    keras_applications.MOBILENET_V2,
+_MOBILENET_V2 = _in_names_of_slim(
+    _or_application(
+        WeightFormat(
+            mobilenet_v2.inferred_options, mobilenet_v2.load_mobilenet_v2_arrays
+        ),
+        keras_applications.MOBILENET_V2,
+    )
 )
 _SSDLITE = _or_application(
     WeightFormat(
@@ -121,12 +135,14 @@ _SSDLITE = _or_application(
     keras_applications.MOBILENET_V3_LARGE,
 )
 _FACE = WeightFormat(caffe.inferred_options, caffe.load_face_arrays)
-_OBJECT_DETECTION_API = _or_application(
-    WeightFormat(
-        object_detection_api.inferred_options,
-        object_detection_api.load_object_detection_arrays,
-    ),
-    keras_applications.MOBILENET,
+_OBJECT_DETECTION_API = _in_names_of_slim(
+    _or_application(
+        WeightFormat(
+            object_detection_api.inferred_options,
+            object_detection_api.load_object_detection_arrays,
+        ),
+        keras_applications.MOBILENET,
+    )
 )
 
 
@@ -259,8 +275,9 @@ def build_from_weights(
         path: File of published weights. By model: `.caffemodel`, or `.npz` of arrays
             `<layer>|<blob>`, for the VGG-16 models, "mobilenet_ssd" and
             "ssd300_resnet10_face"; the latter also as OpenCV's graph (`.pb`).
-            `.tflite`, checkpoint (prefix or folder) or frozen graph (`.pb`) of the
-            Object Detection API for "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
+            `.tflite`, checkpoint (prefix or folder), SavedModel (folder) or frozen
+            graph (`.pb`) of the Object Detection API, of TensorFlow 1 or 2, for
+            "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
             `.pth` or `.safetensors` of torchvision's models for "ssd300_vgg16" and
             "ssdlite320_mobilenet_v3_large", `.pt` of NVIDIA's SSD300 for the ResNets.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.object_detection_keras import write_objects
 from support.tensorflow_files import write_checkpoint, write_graph, write_lite
 
 from ssdops.anchors import ssd300_mobilenet_v1_coco
@@ -195,6 +196,8 @@ def folded(variables: dict[str, Any]) -> dict[str, Any]:
         ("average", KINDS[2]),
         ("folded", KINDS[0]),
         ("folded", KINDS[2]),
+        ("objects", KINDS[0]),
+        ("saved model", KINDS[2]),
     ],
 )
 def test_outputs_are_those_of_the_trained_network(
@@ -220,6 +223,9 @@ def test_outputs_are_those_of_the_trained_network(
     elif kind == "graph":
         path = tmp_path / "frozen_inference_graph.pb"
         write_graph(path, variables)
+    elif kind in ("objects", "saved model"):
+        path = tmp_path / "exported"
+        write_objects(path, variables, kind)
     else:
         path = tmp_path / "lite.npz"
         np.savez(path, **folded(variables))
@@ -292,6 +298,11 @@ def test_anchors_of_the_file_are_those_of_the_model(
     arrays = folded(reference[0].variables)
     np.savez(tmp_path / "same.npz", anchors=anchors, **arrays)
     build_from_weights(None, tmp_path / "same.npz")
+    np.savez(tmp_path / "half.npz", anchors=anchors.astype(np.float16), **arrays)
+    build_from_weights(None, tmp_path / "half.npz")
+    # A third that is written in other digits moves no side by a tenth of a pixel.
+    np.savez(tmp_path / "third.npz", anchors=anchors + 1e-4, **arrays)
+    build_from_weights(None, tmp_path / "third.npz")
     anchors[7, 2] += 0.01
     np.savez(tmp_path / "moved.npz", anchors=anchors, **arrays)
     with pytest.raises(ValueError, match=r"anchors of the weights differ .* 0\.0100"):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.damaged_files import is_readable
+from support.object_detection_keras import write_objects
 from support.tensorflow_files import write_checkpoint, write_graph, write_lite
 
 from ssdops.models import SSD, build_from_weights
@@ -28,19 +29,19 @@ SCOPE = "FeatureExtractor/MobilenetV1"
 MULTIPLIER = 0.25
 
 
-def scaled(count: int) -> int:
-    return max(8, int(count * MULTIPLIER))
+def scaled(count: int, least: int) -> int:
+    return max(least, int(count * MULTIPLIER))
 
 
-def extras(head: str) -> list[tuple[str, int, int | None, int]]:
+def extras(kind: str, least: int) -> list[tuple[str, int, int | None, int]]:
     """Name, kernel, channels and stride of the layers after the trunk."""
     found = []
     for index, count in enumerate((512, 256, 256, 128), start=2):
-        narrow, wide = scaled(count // 2), scaled(count)
+        narrow, wide = scaled(count // 2, least), scaled(count, least)
         name = f"Conv2d_13_pointwise_1_Conv2d_{index}_1x1_{narrow}"
         found.append((name, 1, narrow, 1))
         name = f"Conv2d_13_pointwise_2_Conv2d_{index}_3x3_s2_{wide}"
-        if head == "ssdlite":
+        if kind == "ssdlite":
             found.append((f"{name}_depthwise", 3, None, 2))
             found.append((name, 1, wide, 1))
         else:
@@ -48,8 +49,14 @@ def extras(head: str) -> list[tuple[str, int, int | None, int]]:
     return found
 
 
-def trained(head: str) -> dict[str, Any]:
-    """All variables of a trained model."""
+def trained(
+    head: str, kind: str | None = None, side: int = 1, least: int = 8
+) -> dict[str, Any]:
+    """All variables of a trained model.
+
+    Heads of a kind and with kernels of a side, further layers of a kind, and the least
+    number of channels.
+    """
     rng = np.random.default_rng(0)
     made: dict[str, Any] = {}
 
@@ -69,24 +76,27 @@ def trained(head: str) -> dict[str, Any]:
             made[f"{scope}/BatchNorm/{part}"] = values
         return count
 
-    count = layer("Conv2d_0", 3, 3, scaled(32))
+    count = layer("Conv2d_0", 3, 3, scaled(32, least))
     sources = []
     for index, outputs in enumerate(CHANNELS, start=1):
         layer(f"Conv2d_{index}_depthwise", 3, count, None)
-        count = layer(f"Conv2d_{index}_pointwise", 1, count, scaled(outputs))
+        count = layer(f"Conv2d_{index}_pointwise", 1, count, scaled(outputs, least))
         if index in (11, 13):
             sources.append(count)
-    for name, kernel, channels, _ in extras(head):
+    for name, kernel, channels, _ in extras(kind or head, least):
         count = layer(name, kernel, count, channels)
         if "_2_Conv2d" in name and channels is not None:
             sources.append(count)
     for level, inputs in enumerate(sources):
         boxes = 3 if level == 0 else 6
-        for kind, values in (("BoxEncoding", 4), ("Class", CLASSES)):
-            name = f"BoxPredictor_{level}/{kind}Predictor"
+        for part, values in (("BoxEncoding", 4), ("Class", CLASSES)):
+            name = f"BoxPredictor_{level}/{part}Predictor"
             if head == "ssdlite":
                 layer(f"{name}_depthwise", 3, inputs, None)
-            shape = (1, 1, inputs, boxes * values)
+                sides = (1, 1)
+            else:
+                sides = (side, side)
+            shape = (*sides, inputs, boxes * values)
             made[f"{name}/weights"] = rng.normal(0, 0.3, shape)
             made[f"{name}/biases"] = rng.normal(0, 0.3, boxes * values)
     return {name: np.asarray(value, np.float32) for name, value in made.items()}
@@ -138,7 +148,9 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
         if index in (11, 13):
             sources.append(features)
     deep = "BoxPredictor_0/ClassPredictor_depthwise/depthwise_weights" in variables
-    for name, _, channels, stride in extras("ssdlite" if deep else "ssd"):
+    separable = any("_s2_" in n and "_depthwise/" in n for n in variables)
+    least = variables[f"{SCOPE}/Conv2d_0/weights"].shape[-1]
+    for name, _, channels, stride in extras("ssdlite" if separable else "ssd", least):
         features = convolved(features, name, stride)
         if "_2_Conv2d" in name and channels is not None:
             sources.append(features)
@@ -187,7 +199,32 @@ def test_files_of_the_converter_of_today(
     assert_same(model, variables, tolerance)
 
 
-@pytest.mark.parametrize("kind", ["prefix", "index", "folder", "graph", "average"])
+@pytest.mark.parametrize(
+    ("head", "kind", "side", "least"),
+    [("ssd", "ssdlite", 3, 16), ("ssdlite", "ssd", 3, 8), ("ssd", "ssd", 1, 16)],
+)
+def test_options_are_read_from_the_weights(
+    head: str, kind: str, side: int, least: int, tmp_path: Path
+) -> None:
+    variables = trained(head, kind, side, least)
+    write_checkpoint(tmp_path / "model", variables)
+    model, report = build_from_weights(None, tmp_path / "model")
+    assert model.spec.options == {
+        "depth_multiplier": MULTIPLIER,
+        "head": head,
+        "batch_norm": False,
+        "extras": kind,
+        "head_kernel": side,
+        "min_depth": least,
+    }
+    assert not report.missing
+    assert_same(model, variables)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["prefix", "index", "folder", "graph", "average", "checkpoint", "saved model"],
+)
 def test_outputs_are_those_of_the_trained_network(
     kind: str, variables: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -201,6 +238,8 @@ def test_outputs_are_those_of_the_trained_network(
             stored[name] = np.zeros_like(variables[name])
     if kind == "graph":
         write_graph(tmp_path / "frozen.pb", variables)
+    elif kind in ("checkpoint", "saved model"):
+        write_objects(tmp_path / "objects", variables, kind)
     else:
         write_checkpoint(prefix, stored)
     path = {
@@ -209,6 +248,8 @@ def test_outputs_are_those_of_the_trained_network(
         "folder": prefix.parent,
         "graph": tmp_path / "frozen.pb",
         "average": prefix,
+        "checkpoint": tmp_path / "objects",
+        "saved model": tmp_path / "objects",
     }[kind]
     model, report = build_from_weights(None, path)
     assert model.spec.name == "ssd300_mobilenet_v1"
@@ -216,6 +257,9 @@ def test_outputs_are_those_of_the_trained_network(
         "depth_multiplier": MULTIPLIER,
         "head": "ssd",
         "batch_norm": False,
+        "extras": "ssd",
+        "head_kernel": 1,
+        "min_depth": 8,
     }
     assert model.spec.num_classes == CLASSES
     assert not report.missing

@@ -11,7 +11,7 @@ from typing import Final
 from ssdops.models.weights.arrays import Array, read_npz
 from ssdops.models.weights.caffemodel import read_caffemodel
 from ssdops.models.weights.checkpoint import find_checkpoint, read_checkpoint
-from ssdops.models.weights.frozen_graph import read_frozen_graph
+from ssdops.models.weights.frozen_graph import SAVED_MODEL, read_frozen_graph
 from ssdops.models.weights.keras_file import read_keras
 from ssdops.models.weights.safetensors_file import read_safetensors
 from ssdops.models.weights.tflite import read_tflite
@@ -38,8 +38,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Args:
         path: file whose name ends in `.npz`, `.caffemodel`, `.tflite`, `.pb`, `.pth`,
-            `.pt`, `.safetensors`, `.h5`, `.hdf5` or `.keras`; or prefix, index file or
-            folder of a checkpoint.
+            `.pt`, `.safetensors`, `.h5`, `.hdf5` or `.keras`; prefix, file or folder
+            of a checkpoint; folder of a SavedModel.
 
     Raises:
         ValueError: for another suffix, and as the reader of the format.
@@ -47,6 +47,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     path = Path(path)
     if find_checkpoint(path) is not None:
         return read_checkpoint(path)
+    if (path / SAVED_MODEL).is_file():
+        path = path / SAVED_MODEL
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(

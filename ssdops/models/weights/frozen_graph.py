@@ -13,10 +13,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array, read_file
+from ssdops.models.weights.wire_format import WireReader
 
-__all__ = ["read_frozen_graph"]
+__all__ = ["SAVED_MODEL", "read_frozen_graph"]
 
+SAVED_MODEL: Final = "saved_model.pb"
 _MAX_NODES: Final = 200_000
+# Fields of saved_model.proto and meta_graph.proto.
+_META_GRAPHS, _GRAPH_DEF = 2, 2
 _QUANTIZED: Final = (tf.quint8, tf.qint8)
 
 
@@ -27,7 +31,8 @@ def read_frozen_graph(path: str | os.PathLike[str]) -> dict[str, Array]:
     name of that node.
 
     Args:
-        path: File of a binary `GraphDef`.
+        path: File of a binary `GraphDef`; or `saved_model.pb`, of whose first graph
+            the same holds.
 
     Returns:
         Arrays of numbers; strings and empty constants are left out.
@@ -41,6 +46,8 @@ def read_frozen_graph(path: str | os.PathLike[str]) -> dict[str, Array]:
     data = read_file(path)
     graph = tf.compat.v1.GraphDef()
     try:
+        if path.name == SAVED_MODEL:
+            data = _first_graph(data)
         graph.ParseFromString(bytes(data))
         if not 0 < len(graph.node) <= _MAX_NODES:
             raise ValueError(f"it has {len(graph.node)} nodes")
@@ -48,6 +55,17 @@ def read_frozen_graph(path: str | os.PathLike[str]) -> dict[str, Array]:
     except (DecodeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a readable frozen graph: {reason}") from None
+
+
+def _first_graph(saved_model: memoryview) -> memoryview:
+    """Returns the first `GraphDef` of a `SavedModel`."""
+    reader = WireReader()
+    for number, _, meta_graph in reader.fields(saved_model):
+        if number == _META_GRAPHS and isinstance(meta_graph, memoryview):
+            for field, _, graph in reader.fields(meta_graph):
+                if field == _GRAPH_DEF and isinstance(graph, memoryview):
+                    return graph
+    raise ValueError("it has no graph")
 
 
 def _constants(graph: Any) -> dict[str, Array]:
