@@ -14,13 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = [
-    "detect",
-    "output_name",
-    "read_class_names",
-]
-
-MAX_LABELS_BYTES = 4 * 2**20
+__all__ = ["detect", "output_name"]
 
 
 def detect(
@@ -43,7 +37,8 @@ def detect(
         Path | None,
         typer.Option(
             help="Class names, one a line, the first for class 0, the background; "
-            "'???' marks unused classes. A saved model brings its own."
+            "'???' marks unused classes. Or a label map of the Object Detection API "
+            "or of Caffe (.pbtxt, .prototxt). A saved model brings its own."
         ),
     ] = None,
     score_threshold: Annotated[
@@ -77,6 +72,7 @@ def detect(
     from rich.console import Console
     from rich.progress import track
 
+    from ssdops.cli.classes import read_labels
     from ssdops.cli.quiet import start_tensorflow
     from ssdops.detection import Detector
     from ssdops.files import write_atomically, write_json
@@ -87,7 +83,7 @@ def detect(
         detector = Detector(
             model,
             weights,
-            class_names=None if labels is None else read_class_names(labels),
+            class_names=None if labels is None else read_labels(labels),
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=max_detections,
@@ -146,33 +142,6 @@ def _say(console: Console, line: str) -> None:
 def _complain(message: object) -> None:
     """Prints one error line."""
     typer.echo(f"error: {message}", err=True)
-
-
-def read_class_names(path: Path) -> list[str]:
-    """Returns the names in a labels file, line 0 for class 0.
-
-    Args:
-        path: UTF-8 text, one name a line. The name of class 0 is always "background";
-            empty lines at the end do not count.
-
-    Raises:
-        ValueError: If the file is absent, no text, or holds fewer than two names.
-    """
-    if not path.is_file():
-        raise ValueError(f"labels file {path} does not exist")
-    if path.stat().st_size > MAX_LABELS_BYTES:
-        raise ValueError(f"labels file {path} is larger than {MAX_LABELS_BYTES} bytes")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"labels file {path} is not UTF-8 text") from None
-    names = [line.strip() for line in text.rstrip().splitlines()]
-    if len(names) < 2:
-        raise ValueError(
-            f"labels file {path} must name the background and at least one class, got "
-            f"{len(names)} lines"
-        )
-    return ["background", *names[1:]]
 
 
 def output_name(folder: Path, photo: Path, reserved: set[Path]) -> Path:

@@ -67,7 +67,8 @@ def import_model(
         Path | None,
         typer.Option(
             help="Names of the classes of the weights, one a line, the first for class "
-            "0, the background; '???' marks unused classes."
+            "0, the background; '???' marks unused classes. Or a label map of the "
+            "Object Detection API or of Caffe (.pbtxt, .prototxt)."
         ),
     ] = None,
     classes: Annotated[
@@ -166,13 +167,13 @@ def _imported(
     partial: bool,
 ) -> tuple[SSD, LoadReport]:
     """Returns the model of the command's arguments, and what was loaded."""
-    from ssdops.cli.detect import read_class_names
+    from ssdops.cli.classes import read_labels
     from ssdops.models import SSD, build_from_weights, load_model
     from ssdops.models.saving import find_model
     from ssdops.models.weights import LoadReport
     from ssdops.training import read_values
 
-    names = None if labels is None else read_class_names(labels)
+    names = None if labels is None else read_labels(labels)
     values = read_values(options or ())
     if partial and name is None:
         raise ValueError("--partial needs the name of the model, --model")
@@ -199,7 +200,7 @@ def _described(
     partial: bool,
 ) -> tuple[SSD, LoadReport]:
     """Returns the model of a prototxt, and what was loaded."""
-    from ssdops.cli.detect import read_class_names
+    from ssdops.cli.classes import read_labels
     from ssdops.models import build_from_prototxt
 
     means = None
@@ -211,7 +212,7 @@ def _described(
     return build_from_prototxt(
         prototxt,
         source,
-        None if labels is None else read_class_names(labels),
+        None if labels is None else read_labels(labels),
         mean=means,
         scale=scale,
         strict=not partial,

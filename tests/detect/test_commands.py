@@ -18,10 +18,8 @@ from typer.testing import CliRunner
 
 from ssdops.anchors import AnchorGrid, anchor_grid, anchor_grid_names
 from ssdops.cli import app
-from ssdops.cli.detect import (
-    output_name,
-    read_class_names,
-)
+from ssdops.cli.classes import read_labels
+from ssdops.cli.detect import output_name
 from ssdops.models import build_model
 
 COCO = "weights/coco_ssd_mobilenet_v1_quant"
@@ -255,7 +253,36 @@ def test_wrong_usage(run: Run, options: tuple[str, ...]) -> None:
 def test_class_names_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeff???\r\nperson\r\n\r\nFüchse [rot]\r\n\r\n".encode())
-    assert read_class_names(path) == ["background", "person", "", "Füchse [rot]"]
+    assert read_labels(path) == ["background", "person", "", "Füchse [rot]"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "expected"),
+    [
+        (
+            ".pbtxt",
+            'item { name: "/m/01g317" id: 1 display_name: "person" }\n'
+            'item { name: "car" id: 3 }',
+            ["background", "person", "???", "car"],
+        ),
+        (
+            ".prototxt",
+            'item { name: "none_of_the_above" label: 0 display_name: "background" }\n'
+            'item { name: "aeroplane" label: 1 display_name: "aeroplane" }',
+            ["background", "aeroplane"],
+        ),
+    ],
+)
+def test_label_map(suffix: str, text: str, expected: list[str], tmp_path: Path) -> None:
+    path = tmp_path / f"labels{suffix}"
+    path.write_text(text)
+    assert read_labels(path) == expected
+    path.write_text(text.replace(": 1 ", ": 1001 "))
+    with pytest.raises(ValueError, match="has class 1001, more than 1000"):
+        read_labels(path)
+    path.write_text(text.replace(": 1 ", ": -1 "))
+    with pytest.raises(ValueError, match="id must be an integer from 1, got '-1'"):
+        read_labels(path)
 
 
 def test_names_with_markup_are_printed_as_they_are(

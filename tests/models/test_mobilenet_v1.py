@@ -15,7 +15,7 @@ import pytest
 from support.data import data_path
 
 from ssdops import box_iou
-from ssdops.cli.detect import read_class_names
+from ssdops.cli.classes import read_labels
 from ssdops.image_io import load_image
 from ssdops.models import SSD, build_from_weights, build_model
 from ssdops.models.weights import LoadReport, load_tflite_arrays, read_npz, read_tflite
@@ -31,7 +31,7 @@ def loaded() -> tuple[SSD, LoadReport]:
     return build_from_weights(
         "ssd300_mobilenet_v1",
         data_path(f"{WEIGHTS}/detect.tflite"),
-        read_class_names(data_path(f"{WEIGHTS}/labelmap.txt")),
+        read_labels(data_path(f"{WEIGHTS}/labelmap.txt")),
     )
 
 
