@@ -115,13 +115,17 @@ def test_specification(model: SSD) -> None:
 def test_other_tails_heads_and_classes(tmp_path: Path) -> None:
     whole = build_model(NAME, num_classes=3, reduced_tail=False)
     again, report = build_from_weights(None, saved(tmp_path, state(whole)))
-    assert again.spec.options == {"reduced_tail": False, "head": "ssdlite"}
+    assert again.spec.options == {
+        "reduced_tail": False,
+        "head": "ssdlite",
+        "padding": "symmetric",
+    }
     assert again.spec.num_classes == 3
     assert not report.missing
     plain = build_model(NAME, num_classes=1000, head="ssd")
     assert plain.network.output["logits"].shape == (None, 3234, 1000)
     assert load_model(plain.save(tmp_path / "plain")).spec == plain.spec
-    for options in ({"head": "fpn"}, {"reduced_tail": 1}):
+    for options in ({"head": "fpn"}, {"reduced_tail": 1}, {"padding": "valid"}):
         with pytest.raises(ValueError, match="must be"):
             build_model(NAME, **options)
 

@@ -66,6 +66,7 @@ _TAIL: Final = 13
 # Channels of the extra blocks.
 EXTRAS: Final = (512, 256, 256, 128)
 _FIRST: Final = 16
+_PADDINGS: Final = ("symmetric", "same")
 _LAST: Final = 6  # times the channels of the last block
 
 
@@ -74,6 +75,7 @@ def spec(
     anchors: AnchorGrid | None = None,
     reduced_tail: bool = True,
     head: str = "ssdlite",
+    padding: str = "symmetric",
 ) -> ModelSpec:
     """Returns the specification of SSDLite320 on MobileNet-V3 Large.
 
@@ -83,14 +85,19 @@ def spec(
         reduced_tail: Whether the last blocks have half their channels, as in weights
             trained on COCO; not so if the backbone was trained to classify.
         head: "ssdlite" for depthwise separable heads, or "ssd" for 3x3 ones.
+        padding: Where zeros are put around maps of even size in strided layers:
+            "symmetric" for as many on all sides, as PyTorch does, or "same" for one
+            more at the end than at the beginning, as TensorFlow and Keras do.
 
     Raises:
-        ValueError: For another kind of head or a tail that is neither.
+        ValueError: For another kind of head or padding, or a tail that is neither.
     """
     if not isinstance(reduced_tail, bool):
         raise ValueError(f"reduced_tail must be true or false, got {reduced_tail!r}")
     if head not in ("ssd", "ssdlite"):
         raise ValueError(f'head must be "ssd" or "ssdlite", got {head!r}')
+    if padding not in _PADDINGS:
+        raise ValueError(f'padding must be "symmetric" or "same", got {padding!r}')
     anchors = anchors or ssdlite320_torchvision()
     return ModelSpec(
         name="ssdlite320_mobilenet_v3_large",
@@ -99,7 +106,7 @@ def spec(
         preprocessing=Preprocessing(
             anchors.image_size, mean=(127.5, 127.5, 127.5), scale=1 / 127.5
         ),
-        options={"reduced_tail": reduced_tail, "head": head},
+        options={"reduced_tail": reduced_tail, "head": head, "padding": padding},
         post_processing=PostProcessing(
             score_threshold=0.001,
             iou_threshold=0.55,
@@ -111,12 +118,17 @@ def spec(
 
 
 def network(model: ModelSpec) -> keras.Model:
-    """Returns the network; convolutions pad as PyTorch's, the same on all sides."""
+    """Returns the network."""
+    symmetric = model.options.get("padding", "symmetric") == "symmetric"
     normalized = partial(conv_bn, epsilon=1e-3, momentum=0.97)
     share = 2 if model.options.get("reduced_tail", True) else 1
+
+    def padding(kernel: int) -> int | str:
+        return kernel // 2 if symmetric else "same"
+
     inputs = keras.Input((*model.image_size, 3), name="images")
     features: Any = normalized(
-        inputs, _FIRST, "conv1", strides=2, padding=1, activation=_SWISH
+        inputs, _FIRST, "conv1", strides=2, padding=padding(3), activation=_SWISH
     )
     sources = []
     channels = _FIRST
@@ -141,7 +153,7 @@ def network(model: ModelSpec) -> keras.Model:
             f"{name}_depthwise",
             kernel=block.kernel,
             strides=block.stride,
-            padding=block.kernel // 2,
+            padding=padding(block.kernel),
             activation=block.activation,
         )
         if block.excitation:
@@ -160,7 +172,7 @@ def network(model: ModelSpec) -> keras.Model:
     for index, count in enumerate(EXTRAS, start=1):
         name = f"extra{index}"
         features = relu6(features, count // 2, f"{name}_1", kernel=1)
-        features = relu6(features, None, f"{name}_2", strides=2, padding=1)
+        features = relu6(features, None, f"{name}_2", strides=2, padding=padding(3))
         features = relu6(features, count, f"{name}_3", kernel=1)
         sources.append((f"{name}_3", features))
     return detection_network(

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -94,7 +94,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
         total = sum(math.prod(shapes[name]) * dtypes[name].size for name in numbers)
         if total > MAX_WEIGHTS_BYTES:
             raise ValueError(f"its variables have {total} bytes")
-        names = _names(reader.get_tensor(_GRAPH)) if _GRAPH in shapes else {}
+        names = _names(reader.get_tensor(_GRAPH), shapes) if _GRAPH in shapes else {}
         return {
             names.get(key, key): np.asarray(reader.get_tensor(key))
             for key in sorted(numbers)
@@ -105,16 +105,22 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise ValueError(f"{prefix} is not a readable checkpoint: {reason}") from None
 
 
-def _names(graph: bytes) -> dict[str, str]:
-    """Returns names of variables by the keys that a checkpoint has them under."""
+def _names(graph: bytes, stored: Container[str]) -> dict[str, str]:
+    """Returns names of variables by the keys that a checkpoint has them under.
+
+    Args:
+        graph: Of the objects of the checkpoint.
+        stored: All keys.
+    """
     pairs = [
         (key, name)
         for key, name in _named_keys(memoryview(graph))
         if name and _OF_AN_OPTIMIZER not in key
     ]
     counts = Counter(name for _, name in pairs)
-    keys = {key for key, _ in pairs}
-    return {key: name for key, name in pairs if counts[name] == 1 and name not in keys}
+    return {
+        key: name for key, name in pairs if counts[name] == 1 and name not in stored
+    }
 
 
 def _named_keys(graph: memoryview) -> Iterator[tuple[str, str]]:

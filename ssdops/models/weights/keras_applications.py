@@ -306,12 +306,10 @@ MOBILENET_V2: Final = Application(
     lambda arrays: {"depth_multiplier": _MULTIPLIER_V2(arrays)},
     _order_v2(),
 )
-# Keras pads strided maps of even size on two sides, PyTorch, whose form of the network
-# this is, on four: the same weights see maps moved by a part of a cell.
 MOBILENET_V3_LARGE: Final = Application(
     "MobileNetV3Large",
     "expanded_conv_14_squeeze_excite_conv/kernel",
     _mobilenet_v3_layer,
-    lambda arrays: {"reduced_tail": False},
+    lambda arrays: {"reduced_tail": False, "padding": "same"},
     _order_v3(),
 )
