@@ -312,9 +312,14 @@ def test_variables_of_every_dtype(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read[name], value)
 
 
-def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objects", [False, True])
+def test_damaged_files_raise_nothing_else(objects: bool, tmp_path: Path) -> None:
     prefix = tmp_path / "model"
-    write_checkpoint(prefix, {"a": np.ones((30, 40), np.float32), "b": np.zeros(5)})
+    if objects:
+        variables = {name: tf.Variable(np.ones(9), name=name) for name in ("a", "b")}
+        tf.train.Checkpoint(**variables).write(str(prefix))
+    else:
+        write_checkpoint(prefix, {"a": np.ones((30, 40), np.float32), "b": np.zeros(5)})
     assert is_readable(read_checkpoint, prefix)
     rng = np.random.default_rng(0)
     outcomes = []
