@@ -34,7 +34,7 @@ from ssdops.anchors.presets import (
     ssd_small,
     ssdlite320_torchvision,
 )
-from ssdops.anchors.recipes import recipe_grid, recipe_sizes
+from ssdops.anchors.recipes import object_detection_grid, recipe_grid, recipe_sizes
 
 __all__ = [
     "AnchorGrid",
@@ -43,6 +43,7 @@ __all__ = [
     "anchor_grid",
     "anchor_grid_names",
     "mobilenet_ssd_voc",
+    "object_detection_grid",
     "recipe_grid",
     "recipe_sizes",
     "ssd300_coco",

@@ -12,7 +12,7 @@ import numpy as np
 from ssdops.anchors.checked import size_pair
 from ssdops.anchors.grid import AnchorGrid
 from ssdops.anchors.levels import AnchorLevel, ShapeLevel
-from ssdops.anchors.recipes import caffe_grid
+from ssdops.anchors.recipes import caffe_grid, object_detection_grid
 
 __all__ = [
     "anchor_grid",
@@ -127,34 +127,9 @@ def ssd512_coco(size_rounding: str = "trunc") -> AnchorGrid:
 def ssd300_mobilenet_v1_coco() -> AnchorGrid:
     """Returns the grid of the COCO MobileNet-V1 SSD, 1917 anchors.
 
-    The layout is that of TensorFlow's Object Detection API: scales spaced evenly from
-    0.2 to 0.95, ratios 1, 2, 1/2, 3, 0.3333 (as its published configurations have
-    it) and then the square between this scale and the next, but on the first level a
-    square of 0.1 and ratios 2 and 1/2 of 0.2.
+    It is that of `object_detection_grid` for 300 x 300 pixels.
     """
-    side = 300
-    maps = (19, 10, 5, 3, 2, 1)
-    scales = [0.2 + 0.75 * index / (len(maps) - 1) for index in range(len(maps))]
-    scales.append(1.0)
-    levels = []
-    for index, cells in enumerate(maps):
-        scale = scales[index]
-        boxes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 0.3333)]
-        boxes.append((math.sqrt(scale * scales[index + 1]), 1.0))
-        if index == 0:
-            boxes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
-        levels.append(
-            ShapeLevel(
-                feature_size=(cells, cells),
-                shapes=tuple(
-                    (side * size / math.sqrt(ratio), side * size * math.sqrt(ratio))
-                    for size, ratio in boxes
-                ),
-            )
-        )
-    return AnchorGrid(
-        image_size=(side, side), levels=tuple(levels), size_rounding="none"
-    )
+    return object_detection_grid((300, 300))
 
 
 def ssd300_face() -> AnchorGrid:

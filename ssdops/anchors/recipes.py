@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grids by the rule of the official scripts, for any feature maps."""
+"""Grids by rule: that of the official scripts and that of the Object Detection API."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
 
 from ssdops.anchors.checked import size_pair
 from ssdops.anchors.grid import MAX_LEVELS, AnchorGrid
-from ssdops.anchors.levels import AnchorLevel
+from ssdops.anchors.levels import AnchorLevel, ShapeLevel
 
-__all__ = ["caffe_grid", "recipe_grid", "recipe_sizes"]
+__all__ = ["caffe_grid", "object_detection_grid", "recipe_grid", "recipe_sizes"]
+
+# Of the published configurations of the Object Detection API, as they write them.
+_SCALES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
+_RATIOS: Final = (1.0, 2.0, 0.5, 3.0, 0.3333)
+_FIRST_STRIDE: Final = 16
 
 
 def recipe_sizes(
@@ -104,3 +112,36 @@ def recipe_grid(
         ),
         size_rounding="none",
     )
+
+
+def object_detection_grid(image_size: tuple[int, int]) -> AnchorGrid:
+    """Returns the grid of SSD on MobileNet in TensorFlow's Object Detection API.
+
+    Six levels, the first of a sixteenth of the image, each further of half of the one
+    before, rounded up. Scales are spaced evenly from 0.2 to 0.95 of the shorter side,
+    ratios are 1, 2, 1/2, 3, 0.3333 (as its published configurations have it), and then
+    there is the square between this scale and the next; but on the first level a square
+    of 0.1 and ratios 2 and 1/2 of 0.2.
+
+    Args:
+        image_size: Height and width of the input.
+
+    Raises:
+        ValueError: If these are not two positive integers up to 16384.
+    """
+    height, width = size_pair("image_size", image_size)
+    side = min(height, width)
+    cells = (-(-height // _FIRST_STRIDE), -(-width // _FIRST_STRIDE))
+    levels: list[ShapeLevel] = []
+    for scale, following in pairwise(_SCALES):
+        boxes = [(scale, ratio) for ratio in _RATIOS]
+        boxes.append((math.sqrt(scale * following), 1.0))
+        if not levels:
+            boxes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
+        shapes = tuple(
+            (side * size / math.sqrt(ratio), side * size * math.sqrt(ratio))
+            for size, ratio in boxes
+        )
+        levels.append(ShapeLevel(feature_size=cells, shapes=shapes))
+        cells = (-(-cells[0] // 2), -(-cells[1] // 2))
+    return AnchorGrid((height, width), tuple(levels), size_rounding="none")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from ssdops.models.plain_values import checked_keys, plain_json, whole_number
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
 
-__all__ = ["ModelSpec"]
+__all__ = ["ModelSpec", "anchors_of_size"]
 
 MAX_CLASSES = 20_000
 
@@ -117,3 +117,30 @@ class ModelSpec:
                 checked["post_processing"]
             )
         return cls(**checked)
+
+
+def anchors_of_size(
+    anchors: AnchorGrid | None,
+    image_size: tuple[int, int] | None,
+    usual_size: tuple[int, int],
+    grid: Callable[[tuple[int, int]], AnchorGrid],
+) -> AnchorGrid:
+    """Returns the anchors of a model that can be made for any size of images.
+
+    Args:
+        anchors: Grid that was asked for, if any.
+        image_size: Height and width that were asked for, if any.
+        usual_size: Height and width if neither was.
+        grid: Height and width -> grid.
+
+    Raises:
+        ValueError: If both were asked for and differ, or the grid refuses the size.
+    """
+    if anchors is None:
+        return grid(usual_size if image_size is None else image_size)
+    if image_size is not None and tuple(image_size) != anchors.image_size:
+        raise ValueError(
+            f"image_size {tuple(image_size)} must equal that of the anchors, "
+            f"{anchors.image_size}"
+        )
+    return anchors

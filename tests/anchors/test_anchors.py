@@ -18,6 +18,7 @@ from ssdops.anchors import (
     ShapeLevel,
     anchor_grid,
     anchor_grid_names,
+    object_detection_grid,
     recipe_sizes,
     ssd300_coco,
     ssd300_mobilenet_v1_coco,
@@ -330,6 +331,22 @@ def test_mobilenet_grid_is_that_of_the_object_detection_api() -> None:
     }
     boxes = ssd300_mobilenet_v1_coco().boxes()
     np.testing.assert_allclose(boxes[list(rows)], list(rows.values()), atol=2e-7)
+
+
+def test_object_detection_grid_of_wide_images() -> None:
+    """Sizes are relative to the shorter side, in both directions."""
+    grid = object_detection_grid((240, 480))
+    assert [level.feature_size for level in grid.levels] == [
+        *((15, 30), (8, 15), (4, 8), (2, 4), (1, 2), (1, 1))
+    ]
+    centres = yxyx_to_cyxhw(grid.boxes().astype(np.float64))
+    rows = {
+        0: (0.5 / 15, 0.5 / 30, 0.1, 0.05),
+        1: (0.5 / 15, 0.5 / 30, 0.2 / 2**0.5, 0.1 * 2**0.5),
+        3 * 15 * 30 + 1: (0.5 / 8, 0.5 / 15, 0.35 / 2**0.5, 0.175 * 2**0.5),
+        grid.num_anchors - 1: (0.5, 0.5, 0.95**0.5, 0.95**0.5 / 2),
+    }
+    np.testing.assert_allclose(centres[list(rows)], list(rows.values()), atol=1e-6)
 
 
 def test_mobilenet_grid_agrees_with_the_stored_anchors() -> None:

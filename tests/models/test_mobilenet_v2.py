@@ -264,6 +264,19 @@ def test_files_of_the_converter_of_today(
     assert_same(model, reference, tolerance)
 
 
+def test_files_for_images_of_another_size(tmp_path: Path) -> None:
+    network = Network(*KINDS[2])
+    images = np.zeros((1, 320, 256, 3), np.float32)
+    offsets, _ = network(images)
+    path = write_lite(tmp_path / "net.tflite", network, "float32", (320, 256))
+    model, report = build_from_weights(None, path)
+    assert model.spec.image_size == (320, 256)
+    assert not report.missing
+    ours = model.network(model.spec.preprocessing(images), training=False)["offsets"]
+    limit = 1e-4 * np.abs(offsets).max()
+    np.testing.assert_allclose(ours, offsets, rtol=0, atol=limit)
+
+
 def test_specification(tmp_path: Path) -> None:
     model = build_model("ssd300_mobilenet_v2", num_classes=1000, head="ssdlite")
     assert model.network.output["logits"].shape == (None, 1917, 1000)

@@ -170,7 +170,7 @@ def network(variables: dict[str, Any], images: Any) -> tuple[Any, Any]:
 
 def assert_same(model: SSD, variables: dict[str, Any], tolerance: float = 1e-4) -> None:
     rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (2, 300, 300, 3)).astype(np.float32)
+    images = rng.integers(0, 256, (2, *model.spec.image_size, 3)).astype(np.float32)
     offsets, logits = network(variables, images)
     outputs = model.network(model.spec.preprocessing(images), training=False)
     for ours, theirs in ((outputs["offsets"], offsets), (outputs["logits"], logits)):
@@ -179,20 +179,25 @@ def assert_same(model: SSD, variables: dict[str, Any], tolerance: float = 1e-4) 
 
 
 @pytest.mark.parametrize(
-    ("kind", "head", "tolerance"),
-    [("float32", "ssd", 1e-4), ("float16", "ssdlite", 2e-2)],
+    ("kind", "head", "size", "tolerance"),
+    [
+        ("float32", "ssd", (300, 300), 1e-4),
+        ("float16", "ssdlite", (300, 300), 2e-2),
+        ("float32", "ssdlite", (224, 320), 1e-4),
+    ],
 )
 def test_files_of_the_converter_of_today(
-    kind: str, head: str, tolerance: float, tmp_path: Path
+    kind: str, head: str, size: tuple[int, int], tolerance: float, tmp_path: Path
 ) -> None:
     """It keeps no names of variables; kernels are found by their operations."""
     variables = trained(head)
-    path = write_lite(tmp_path / "a.tflite", partial(network, variables), kind)
+    path = write_lite(tmp_path / "a.tflite", partial(network, variables), kind, size)
     model, report = build_from_weights(None, path)
     assert (model.spec.name, model.spec.options["head"]) == (
         "ssd300_mobilenet_v1",
         head,
     )
+    assert model.spec.image_size == size
     assert not report.missing
     # Only quantised networks take the nearest whole number.
     assert model.spec.preprocessing.mean == (127.5,) * 3

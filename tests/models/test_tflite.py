@@ -44,7 +44,9 @@ CONVOLUTION, DEPTHWISE, DEQUANTIZE, ADD = 3, 4, 6, 0
 Operator = tuple[int, list[int], list[int]]
 
 
-def model_bytes(*tensors: Tensor, operators: tuple[Operator, ...] = ()) -> bytes:
+def model_bytes(
+    *tensors: Tensor, operators: tuple[Operator, ...] = (), inputs: tuple[int, ...] = ()
+) -> bytes:
     """A model; operators have a code, inputs and outputs."""
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs = 3, [graph]
@@ -67,11 +69,12 @@ def model_bytes(*tensors: Tensor, operators: tuple[Operator, ...] = ()) -> bytes
         model.buffers.append(buffer)
         graph.tensors.append(stored)
     model.operatorCodes, graph.operators = [], []
-    for index, (number, inputs, outputs) in enumerate(operators):
+    graph.inputs = np.array(inputs, np.int32)
+    for index, (number, taken, outputs) in enumerate(operators):
         code, operator = schema.OperatorCodeT(), schema.OperatorT()
         code.builtinCode = code.deprecatedBuiltinCode = number
         operator.opcodeIndex = index
-        operator.inputs = np.array(inputs, np.int32)
+        operator.inputs = np.array(taken, np.int32)
         operator.outputs = np.array(outputs, np.int32)
         model.operatorCodes.append(code)
         graph.operators.append(operator)
@@ -138,6 +141,20 @@ def test_shapes_and_computed_tensors_are_left_out(tmp_path: Path) -> None:
     assert sorted(read_tflite(write(tmp_path, SMALL))) == [
         *("bias", "bias|scale_zp", "kernel", "plain")
     ]
+
+
+def test_the_shape_of_the_only_input(tmp_path: Path) -> None:
+    constant, image = layers("a")[0], Tensor("image", np.zeros((1, 6, 8, 3), "f4"))
+    image.changes = {"buffer": 0}
+    for inputs, found in (((), []), ((1,), [1, 6, 8, 3]), ((0, 1), [])):
+        content = model_bytes(constant, image, inputs=inputs)
+        arrays = read_tflite(write(tmp_path, content))
+        assert arrays.pop("input|shape", np.zeros(0)).tolist() == found
+        assert list(arrays) == ["a"]
+    for index in (2, -1):
+        content = model_bytes(constant, image, inputs=(index,))
+        with pytest.raises(ValueError, match=f"the input is tensor {index} of 2"):
+            read_tflite(write(tmp_path, content))
 
 
 def layers(*names: str) -> list[Tensor]:

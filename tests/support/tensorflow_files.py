@@ -32,14 +32,19 @@ def write_graph(path: Path, variables: Mapping[str, Any]) -> None:
     path.write_bytes(graph.SerializeToString())
 
 
-def write_lite(path: Path, network: Callable[[Any], Any], kind: str) -> Path:
-    """A network on images [1, 300, 300, 3] as TensorFlow's own converter writes it.
+def write_lite(
+    path: Path,
+    network: Callable[[Any], Any],
+    kind: str,
+    image_size: tuple[int, int] = (300, 300),
+) -> Path:
+    """A network on images [1, h, w, 3] as TensorFlow's own converter writes it.
 
     The kind is "float32", "float16" or "int8 weights".
     """
     graph = tf.Graph()
     with graph.as_default():
-        images = tf.compat.v1.placeholder(tf.float32, (1, 300, 300, 3), name="images")
+        images = tf.compat.v1.placeholder(tf.float32, (1, *image_size, 3), "images")
         outputs = network(images)
         definition = graph.as_graph_def()
     frozen = path.with_suffix(".pb")

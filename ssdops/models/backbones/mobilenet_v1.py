@@ -17,13 +17,13 @@ from typing import Any
 
 import keras
 
-from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
+from ssdops.anchors import AnchorGrid, object_detection_grid
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv, conv_bn, depthwise_conv
 from ssdops.models.plain_values import number_in, whole_number
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
-from ssdops.models.spec import ModelSpec
+from ssdops.models.spec import ModelSpec, anchors_of_size
 
 __all__ = ["FIRST", "LAST_IN_TRUNK", "network", "scaled", "spec"]
 
@@ -59,12 +59,13 @@ def spec(
     extras: str | None = None,
     head_kernel: int | None = None,
     min_depth: int = 8,
+    image_size: tuple[int, int] | None = None,
 ) -> ModelSpec:
     """Returns the specification of SSD300 on MobileNet-V1.
 
     Args:
         num_classes: Number of classes including the background.
-        anchors: Grid; None for `ssdops.anchors.ssd300_mobilenet_v1_coco`.
+        anchors: Grid; None for `object_detection_grid` of the image size.
         depth_multiplier: Factor of all channel counts.
         head: "ssd", or "ssdlite" for depthwise separable heads.
         batch_norm: Whether batch normalisation has layers of its own, for training
@@ -73,11 +74,13 @@ def spec(
         head_kernel: Side of the kernels of the heads, 1 or 3; None for 1 with "ssd", 3
             with "ssdlite".
         min_depth: Least number of channels that the multiplier leaves, 1 to 64.
+        image_size: Height and width of the input; None for 300 x 300 or the size of
+            `anchors`.
 
     Raises:
-        ValueError: For a depth multiplier outside [0.125, 4], another kind of heads or
-            layers, another side or least number, or a normalisation that is neither
-            true nor false.
+        ValueError: For another size than that of the anchors, a depth multiplier
+            outside [0.125, 4], another kind of heads or layers, another side or least
+            number, or a normalisation that is neither true nor false.
     """
     extras = head if extras is None else extras
     for option, kind in (("head", head), ("extras", extras)):
@@ -91,7 +94,7 @@ def spec(
         raise ValueError(f"batch_norm must be true or false, got {batch_norm!r}")
     min_depth = whole_number("min_depth", min_depth, 1, 64)
     depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
-    anchors = anchors or ssd300_mobilenet_v1_coco()
+    anchors = anchors_of_size(anchors, image_size, (300, 300), object_detection_grid)
     return ModelSpec(
         name="ssd300_mobilenet_v1",
         num_classes=num_classes,

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import keras
 
-from ssdops.anchors import AnchorGrid, ssd300_mobilenet_v1_coco
+from ssdops.anchors import AnchorGrid, object_detection_grid
 from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv_bn
 from ssdops.models.plain_values import number_in
 from ssdops.models.post_processing import PostProcessing
 from ssdops.models.preprocessing import Preprocessing
-from ssdops.models.spec import ModelSpec
+from ssdops.models.spec import ModelSpec, anchors_of_size
 
 __all__ = ["FIRST_EXTRA", "extra_channels", "network", "spec"]
 
@@ -50,20 +50,23 @@ def spec(
     head: str = "ssd",
     extras: str | None = None,
     head_kernel: int = 3,
+    image_size: tuple[int, int] | None = None,
 ) -> ModelSpec:
     """Returns the specification of SSD300 on MobileNet-V2.
 
     Args:
         num_classes: Number of classes including the background.
-        anchors: Grid; None for that of the COCO models on MobileNet-V1 and V2.
+        anchors: Grid; None for `object_detection_grid` of the image size.
         depth_multiplier: Factor of all channel counts.
         head: "ssd", or "ssdlite" for depthwise separable heads.
         extras: The same for the layers after the trunk; None for that of the heads.
         head_kernel: Side of the kernels of the heads, 1 or 3.
+        image_size: Height and width of the input; None for 300 x 300 or the size of
+            `anchors`.
 
     Raises:
-        ValueError: For a depth multiplier outside [0.125, 4], another kind of heads or
-            layers, or another side.
+        ValueError: For another size than that of the anchors, a depth multiplier
+            outside [0.125, 4], another kind of heads or layers, or another side.
     """
     depth_multiplier = number_in("depth_multiplier", depth_multiplier, 0.125, 4.0)
     extras = head if extras is None else extras
@@ -72,7 +75,7 @@ def spec(
             raise ValueError(f'{option} must be "ssd" or "ssdlite", got {kind!r}')
     if isinstance(head_kernel, bool) or head_kernel not in (1, 3):
         raise ValueError(f"head_kernel must be 1 or 3, got {head_kernel!r}")
-    anchors = anchors or ssd300_mobilenet_v1_coco()
+    anchors = anchors_of_size(anchors, image_size, (300, 300), object_detection_grid)
     return ModelSpec(
         name="ssd300_mobilenet_v2",
         num_classes=num_classes,

@@ -10,7 +10,7 @@ from ssdops.models.heads import detection_network
 from ssdops.models.layers import conv_bn
 from ssdops.models.plain_values import number_in
 from ssdops.models.preprocessing import Preprocessing
-from ssdops.models.spec import ModelSpec
+from ssdops.models.spec import ModelSpec, anchors_of_size
 
 __all__ = ["network", "spec"]
 
@@ -34,13 +34,7 @@ def spec(
         ValueError: For a width outside [0.125, 8] or a size that does not fit.
     """
     width = number_in("width", width, 0.125, 8.0)
-    if anchors is None:
-        anchors = ssd_small(image_size or (128, 128))
-    elif image_size is not None and tuple(image_size) != anchors.image_size:
-        raise ValueError(
-            f"image_size {tuple(image_size)} must equal that of the anchors, "
-            f"{anchors.image_size}"
-        )
+    anchors = anchors_of_size(anchors, image_size, (128, 128), ssd_small)
     return ModelSpec(
         name="ssd_small",
         num_classes=num_classes,

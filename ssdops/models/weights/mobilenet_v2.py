@@ -17,7 +17,11 @@ import numpy as np
 from ssdops.models.backbones.mobilenet_v2 import FIRST_EXTRA, extra_channels
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
-from ssdops.models.weights.object_detection_api import check_anchors, depth_multiplier
+from ssdops.models.weights.object_detection_api import (
+    check_anchors,
+    depth_multiplier,
+    image_size,
+)
 from ssdops.models.weights.slim_names import averaged, is_trained
 
 __all__ = ["inferred_options", "load_mobilenet_v2_arrays"]
@@ -202,6 +206,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     separable = "first_mbox_loc_dw" in layers
     head = found.get(("first_mbox_loc_dw" if separable else "first_mbox_loc", "kernel"))
     options = {
+        **image_size(arrays),
         "num_classes": num_classes,
         "depth_multiplier": depth_multiplier(channels, FIRST_EXTRA, extra_channels),
         "head": _kind(separable),

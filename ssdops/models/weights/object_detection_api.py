@@ -27,10 +27,12 @@ from ssdops.models.weights.arrays import (
     checked_tensor,
 )
 from ssdops.models.weights.slim_names import is_trained, with_folded_normalization
+from ssdops.models.weights.tflite import INPUT_SHAPE
 
 __all__ = [
     "check_anchors",
     "depth_multiplier",
+    "image_size",
     "inferred_options",
     "load_object_detection_arrays",
     "load_tflite_arrays",
@@ -260,11 +262,23 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         changes["head_kernel"] = head.shape[1]
     return {
         **changes,
+        **image_size(arrays),
         "num_classes": num_classes,
         "depth_multiplier": multiplier,
         "head": _kind(separable),
         "extras": _kind(any(_SEPARABLE_EXTRA.fullmatch(layer) for layer, _ in found)),
     }
+
+
+def image_size(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Returns the option of the size of images that a TensorFlow Lite file takes.
+
+    Nothing, if the arrays are of another file.
+    """
+    shape = arrays.get(INPUT_SHAPE, np.zeros(0)).tolist()
+    if len(shape) != 4 or min(shape) < 1:
+        return {}
+    return {"image_size": (int(shape[1]), int(shape[2]))}
 
 
 def _kind(separable: bool) -> str:

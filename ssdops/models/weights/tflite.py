@@ -14,12 +14,12 @@ from ssdops.models.weights.arrays import Array, read_file
 from ssdops.models.weights.flat_buffers import Table, root_table
 from ssdops.models.weights.tflite_names import names_by_layer
 
-__all__ = ["read_tflite"]
+__all__ = ["INPUT_SHAPE", "read_tflite"]
 
 _IDENTIFIER: Final = b"TFL3"
 # Fields of schema.fbs.
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 2, 4
-_SUBGRAPH_TENSORS = 0
+_SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS = 0, 1
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
 _TENSOR_QUANTIZATION, _TENSOR_SPARSITY = 4, 6
 _QUANTIZATION_SCALE, _QUANTIZATION_ZERO_POINT, _QUANTIZED_DIMENSION = 2, 3, 6
@@ -27,6 +27,7 @@ _BUFFER_DATA = 0
 _FLOATS: Final = {0: "<f4", 1: "<f2", 10: "<f8"}
 _INTEGERS: Final = {2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
 _MAX_DIMENSIONS: Final = 8
+INPUT_SHAPE: Final = "input|shape"
 # Tensors may share a buffer, and take four times its bytes as float32; a file whose
 # tensors take far more is not meant to be read.
 _MAX_GROWTH: Final = 16
@@ -39,7 +40,8 @@ def read_tflite(path: str | os.PathLike[str]) -> dict[str, Array]:
     is quantised by tensor there is also `<name>|scale_zp`, float64 `[2]`. Tensors of
     integers that stand for no real numbers, such as shapes, are left out. Kernels and
     biases whose names do not tell what they are get that of their layer, see
-    `names_by_layer`. Only the first subgraph is read.
+    `names_by_layer`. `input|shape`, int32, is the shape of the input if there is one
+    only. Only the first subgraph is read.
 
     Args:
         path: file.
@@ -104,6 +106,11 @@ def _weights(data: memoryview) -> dict[str, Array]:
             arrays |= _values(name, tensor, kind, raw, quantization, scales)
         except ValueError as error:
             raise ValueError(f"tensor {name!r} {error}") from None
+    inputs = subgraphs[0].numbers(_SUBGRAPH_INPUTS, "<i4")
+    if arrays and inputs.size == 1:
+        if not 0 <= inputs[0] < len(tensors):
+            raise ValueError(f"the input is tensor {inputs[0]} of {len(tensors)}")
+        arrays[INPUT_SHAPE] = tensors[inputs[0]].numbers(_TENSOR_SHAPE, "<i4")
     return arrays
 
 
