@@ -47,8 +47,8 @@ def test_every_format_gives_the_same_arrays(version: str, tmp_path: Path) -> Non
     for name, value in arrays.items():
         layer, index = name.rsplit("|", 1)
         expected = BLOBS[layer][int(index)]
-        if version != "double":
-            expected = expected.astype(np.float32)
+        dtypes = {"double": np.float64, "raw halves": np.float16}
+        expected = expected.astype(dtypes.get(version, np.float32))
         if version == "legacy shape":
             expected = expected.reshape((1,) * (4 - expected.ndim) + expected.shape)
         assert value.dtype == expected.dtype
@@ -83,6 +83,17 @@ def test_fields_of_no_interest_are_passed_over(tmp_path: Path) -> None:
             field(100, field(7, field(5, bytes(4)) + field(8, bytes(8)))),
             "and 2 numbers",
         ),
+        (
+            field(
+                100, field(7, field(5, bytes(4)) + field(10, 2) + field(12, bytes(2)))
+            ),
+            "and 2 numbers",
+        ),
+        (
+            field(100, field(7, field(10, 2) + field(12, bytes(3)))),
+            "multiple of element",
+        ),
+        (field(100, field(7, field(10, 3) + field(12, bytes(4)))), "numbers of type 3"),
         # As many numbers as 2^64 and more: nothing is allocated for them.
         (
             field(100, field(7, field(7, field(1, varint(2**62) * 4)))),

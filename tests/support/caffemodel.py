@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-VERSIONS = ("new", "v1", "legacy shape", "double", "unpacked")
+VERSIONS = ("new", "v1", "legacy shape", "double", "unpacked", "raw", "raw halves")
 
 
 def varint(number: int) -> bytes:
@@ -43,6 +43,10 @@ def blob(value: Any, version: str = "new") -> bytes:
         return head + b"".join(
             varint(5 << 3 | 5) + struct.pack("<f", number) for number in numbers
         )
+    if version == "raw":
+        return head + field(10, 1) + field(12, array.astype("<f4").tobytes())
+    if version == "raw halves":
+        return head + field(12, array.astype("<f2").tobytes()) + field(10, 2)
     # In two parts, which a reader has to join.
     data = array.astype("<f4").tobytes()
     middle = len(data) // 8 * 4

@@ -25,27 +25,33 @@ _DIM: Final = 1
 _MAX_DIMENSIONS: Final = 32
 # Field number: dtype, wire type of a number that is not packed.
 _DATA: Final = {5: ("<f4", FIXED32), 8: ("<f8", FIXED64)}
+# Of NVIDIA's Caffe: the type of the numbers, and their bytes.
+_RAW_TYPE: Final = 10
+_RAW: Final = 12
+_RAW_DTYPES: Final = {0: "<f8", 1: "<f4", 2: "<f2"}
 
 
 def read_caffemodel(path: str | os.PathLike[str]) -> dict[str, Array]:
     """The blobs of a Caffe model as arrays `<layer>|<blob>`, such as `conv1_1|0`.
 
     Layers of the present format and of the one before (V1) are read, float and double
-    data, shapes of today and the four numbers of old; layers without blobs have no
-    arrays. Nothing of the network is read but names and blobs.
+    data, that of NVIDIA's Caffe also in halves, shapes of today and the four numbers of
+    old; layers without blobs have no arrays. Nothing of the network is read but names
+    and blobs.
 
     Args:
         path: file of a binary `NetParameter`.
 
     Returns:
-        float32 or float64 arrays in Caffe's layouts, in the order of the file.
+        float32 or float64 arrays, halves as float16, in Caffe's layouts and the order
+        of the file.
 
     Raises:
         ValueError: if the file is absent, larger than 4 GiB, damaged, something else,
             or without a blob; one sentence that names it.
 
     References:
-        `caffe.proto` of the official code.
+        `caffe.proto` of the official code and of NVIDIA's.
     """
     path = Path(path)
     data = read_file(path)
@@ -92,20 +98,30 @@ def _layers(net: memoryview) -> list[tuple[str, list[Array]]]:
 def _blob(reader: WireReader, layer: str, blob: memoryview) -> Array:
     legacy: dict[int, int] = {}
     shape: list[int] | None = None
-    parts: dict[int, list[memoryview]] = {number: [] for number in _DATA}
+    raw_type = 0
+    parts: dict[int, list[memoryview]] = {number: [] for number in (*_DATA, _RAW)}
     for number, wire_type, value in reader.fields(blob):
         if number in _LEGACY_SHAPE and isinstance(value, int):
             legacy[number] = value
+        elif number == _RAW_TYPE and isinstance(value, int):
+            raw_type = value
         elif isinstance(value, memoryview):
             if number == _SHAPE:
                 shape = _dimensions(reader, value)
             elif number in _DATA and wire_type in (BYTES, _DATA[number][1]):
                 parts[number].append(value)
+            elif number == _RAW and wire_type == BYTES:
+                parts[number] = [value]  # no list: the last one counts
     if shape is None:
         shape = [legacy.get(number, 1) for number in _LEGACY_SHAPE]
+    dtypes = {number: dtype for number, (dtype, _) in _DATA.items()}
+    if parts[_RAW]:
+        if raw_type not in _RAW_DTYPES:
+            raise ValueError(f"layer {layer!r} has numbers of type {raw_type}")
+        dtypes[_RAW] = _RAW_DTYPES[raw_type]
     arrays = [
         np.frombuffer(b"".join(parts[number]), np.dtype(dtype))
-        for number, (dtype, _) in _DATA.items()
+        for number, dtype in dtypes.items()
         if parts[number]
     ]
     data = arrays[0] if arrays else np.zeros(0, np.float32)
