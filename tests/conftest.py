@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from support.installation import installation_problem
 
 # Before TensorFlow is imported: its start-up log hides a failing test's own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# PyTorch takes Triton if it is there, which crashes where TensorFlow is loaded already.
+sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 settings.register_profile(
     "ssdops", max_examples=60, deadline=None, derandomize=True, database=None

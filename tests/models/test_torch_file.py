@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.torch_file import FakeTensor, write_archive, write_torch
+from support.torch_file import (
+    FakeTensor,
+    pickled,
+    write_archive,
+    write_pickles,
+    write_torch,
+)
 
 from ssdops.anchors import ssd300_coco, ssd300_torchvision
 from ssdops.models import build_from_weights, build_model
@@ -39,10 +45,11 @@ def state(values: Any = VALUES) -> OrderedDict[str, Any]:
     return tensors
 
 
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
-def test_every_tensor_is_read(key: str | None, tmp_path: Path) -> None:
+def test_every_tensor_is_read(key: str | None, old: bool, tmp_path: Path) -> None:
     content = state() if key is None else {"epoch": 3, key: state(), "args": [None]}
-    arrays = read_torch(write_torch(tmp_path / "net.pth", content))
+    arrays = read_torch(write_torch(tmp_path / "net.pth", content, old=old))
     assert list(arrays) == list(VALUES)
     for name, value in VALUES.items():
         expected = value.astype(np.float32) if name == "brain" else value
@@ -50,14 +57,15 @@ def test_every_tensor_is_read(key: str | None, tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[name], expected)
 
 
-def test_views_and_shared_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_views_and_shared_numbers(old: bool, tmp_path: Path) -> None:
     numbers = np.arange(24, dtype=np.float32)
     turned = FakeTensor(numbers, size=(4, 3), stride=(1, 4))
     part = FakeTensor(numbers, size=(2, 2), stride=(6, 2))
     part.offset = 5
     turned.key = part.key = "all"
     arrays = read_torch(
-        write_torch(tmp_path / "n.pt", {"turned": turned, "part": part})
+        write_torch(tmp_path / "n.pt", {"turned": turned, "part": part}, old=old)
     )
     np.testing.assert_array_equal(arrays["turned"], numbers[:12].reshape(3, 4).T)
     np.testing.assert_array_equal(arrays["part"], [[5, 7], [11, 13]])
@@ -74,9 +82,18 @@ class Evil:
 def test_nothing_is_executed(tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     for content in (Evil(proof), {"a": FakeTensor(np.zeros(2)), "b": Evil(proof)}):
-        path = write_torch(tmp_path / "net.pth", content)
+        for old in (False, True):
+            path = write_torch(tmp_path / "net.pth", content, old=old)
+            with pytest.raises(ValueError, match="which weights do not need"):
+                read_torch(path)
+    for part in ("version", "system", "keys"):
+        evil: dict[str, Any] = {part: Evil(proof)}
+        path = write_pickles(tmp_path / "net.pth", pickle.dumps({}), {}, **evil)
         with pytest.raises(ValueError, match="which weights do not need"):
             read_torch(path)
+    path.write_bytes(pickle.dumps(Evil(proof)))
+    with pytest.raises(ValueError, match="neither a zip archive nor"):
+        read_torch(path)
     for line in (b"cos\nsystem\n(S'touch x'\ntR.", b"cbuiltins\neval\n(S'1'\ntR."):
         path = write_archive(tmp_path / "net.pth", line, {})
         with pytest.raises(
@@ -126,9 +143,14 @@ def test_files_that_are_refused(
     path = tmp_path / "net.pth"
     with pytest.raises(ValueError, match="does not exist"):
         read_torch(path)
-    path.write_bytes(pickle.dumps(119547037146038801333356))
-    with pytest.raises(ValueError, match=r"PyTorch 1\.6 or later"):
-        read_torch(path)
+    for content, message in (
+        (b"", "neither a zip archive nor what came before"),
+        (pickle.dumps(7), "neither a zip archive nor what came before"),
+        (b"PK", "File is not a zip file"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_torch(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("other", "")
     with pytest.raises(ValueError, match=r"holds 0 files data\.pkl"):
@@ -153,6 +175,61 @@ def test_files_that_are_refused(
         read_torch(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 1000}, "has the version 1000, 1001 is known"),
+        ({"version": None}, "has the version None"),
+        ({"system": {"little_endian": False}}, "big-endian"),
+        ({"system": [1]}, "big-endian"),
+        ({"keys": "a"}, "does not list its numbers"),
+        ({"keys": [7]}, "does not list its numbers"),
+        ({"keys": ["b"]}, "numbers 'b' of no tensor"),
+        ({"keys": ["a", "a"]}, "numbers 'a' of no tensor, or twice"),
+        ({"keys": []}, "not a readable"),
+        ({"count": 2}, r"tensor t of shape \[3\] does not fit its 2 numbers"),
+        ({"count": 4}, "numbers 'a' claim 16 bytes, there are 12"),
+        ({"count": -1}, "numbers 'a' claim -4 bytes"),
+        ({"count": 2**62}, "numbers 'a' claim"),
+    ],
+)
+def test_old_files_that_are_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    content, storages = pickled(tensor(key="a"), True)
+    path = write_pickles(tmp_path / "net.pth", content, storages)
+    assert read_torch(path)["t"].tolist() == [1, 2, 3]
+    write_pickles(path, content, storages, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        read_torch(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_old_files_that_end_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_torch(tmp_path / "net.pth", state(), old=True)
+    data = path.read_bytes()
+    for size in [*range(0, len(data), 7), len(data) - 1]:
+        path.write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"net\.pth"):
+            read_torch(path)
+    path.write_bytes(data)
+    monkeypatch.setattr(torch_file, "_MAX_PICKLE_BYTES", 200)
+    with pytest.raises(ValueError, match="not a readable"):
+        read_torch(path)
+
+
+def test_parts_of_other_storages_are_refused(tmp_path: Path) -> None:
+    """So that a file is read as it was meant, or not at all."""
+    content, storages = pickled(tensor(key="a"), True)
+    # The last item of the tuple that stands for a storage: None becomes True.
+    changed = content.replace(b"K\x03Nt", b"K\x03\x88t")
+    assert changed != content
+    with pytest.raises(ValueError, match="refers to something that is no storage"):
+        read_torch(write_pickles(tmp_path / "net.pth", changed, storages))
+
+
 def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
     tensors = {}
     for index in range(60):
@@ -166,7 +243,8 @@ def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
 def test_damaged_files_raise_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, data: Any
 ) -> None:
-    path = write_torch(tmp_path_factory.getbasetemp() / "net.pth", state())
+    path = tmp_path_factory.getbasetemp() / "net.pth"
+    write_torch(path, state(), old=data.draw(st.booleans()))
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 1))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import ssdops
 from ssdops.models import SSD, build_from_weights
+from ssdops.models.weights import read_torch
 
 torch = pytest.importorskip("torch")
 try:
@@ -60,6 +62,20 @@ def pair(
     assert (len(report.loaded), report.skipped, report.missing) == (count, {}, {})
     images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side))
     return theirs, ours, torch.from_numpy(images / 255).float()
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "bfloat16", "int64"]
+)
+def test_files_from_before_1_6(dtype: str, tmp_path: Path) -> None:
+    numbers = torch.arange(24).to(getattr(torch, dtype))
+    state = {"all": numbers, "part": numbers.view(4, 6)[1:3, ::2], "other": numbers + 1}
+    path = tmp_path / "net.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    arrays = read_torch(path)
+    assert list(arrays) == list(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(arrays[name], value.double().numpy())
 
 
 def pixels(images: Any) -> Any:

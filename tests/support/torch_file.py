@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import sys
 import types
 import zipfile
@@ -67,9 +68,22 @@ def torch_modules() -> Iterator[types.ModuleType]:
                 sys.modules[name] = module
 
 
-def write_torch(path: Path, content: Any, *, parameters: bool = False) -> Path:
-    """Writes `content`, in which a `FakeTensor` stands for a tensor."""
-    storages: dict[str, bytes] = {}
+def write_torch(path: Path, content: Any, *, old: bool = False) -> Path:
+    """Writes `content`, in which a `FakeTensor` stands for a tensor.
+
+    As an archive, or as before PyTorch 1.6.
+    """
+    data, storages = pickled(content, old)
+    if old:
+        return write_pickles(path, data, storages)
+    return write_archive(
+        path, data, {key: numbers.tobytes() for key, numbers in storages.items()}
+    )
+
+
+def pickled(content: Any, old: bool) -> tuple[bytes, dict[str, Any]]:
+    """The pickle of `content`, and the numbers of its storages by key."""
+    storages: dict[str, Any] = {}
     buffer = io.BytesIO()
     with torch_modules() as torch:
 
@@ -79,13 +93,14 @@ def write_torch(path: Path, content: Any, *, parameters: bool = False) -> Path:
                     return None
                 _, key, numbers = thing
                 kind = getattr(torch, _STORAGE_NAMES[numbers.dtype.name])
-                return ("storage", kind, key, "cpu", numbers.size)
+                view = (None,) if old else ()
+                return ("storage", kind, key, "cpu", numbers.size, *view)
 
             def reducer_override(self, thing: Any) -> Any:
                 if not isinstance(thing, FakeTensor):
                     return NotImplemented
                 key = str(len(storages)) if thing.key is None else thing.key
-                storages[key] = thing.numbers.tobytes()
+                storages[key] = thing.numbers
                 storage = ("a storage", key, thing.numbers)
                 arguments = (
                     *(storage, thing.offset, thing.size, thing.stride),
@@ -94,7 +109,40 @@ def write_torch(path: Path, content: Any, *, parameters: bool = False) -> Path:
                 return torch._utils._rebuild_tensor_v2, arguments
 
         Pickler(buffer, protocol=2).dump(content)
-    return write_archive(path, buffer.getvalue(), storages)
+    return buffer.getvalue(), storages
+
+
+MAGIC = 0x1950A86A20F9469CFC6C
+SYSTEM = {
+    "protocol_version": 1001,
+    "little_endian": True,
+    "type_sizes": {"short": 2, "int": 4, "long": 4},
+}
+
+
+def write_pickles(
+    path: Path,
+    content: bytes,
+    storages: dict[str, Any],
+    *,
+    version: Any = 1001,
+    system: Any = SYSTEM,
+    keys: Any = None,
+    count: int | None = None,
+) -> Path:
+    """The pickles around that of the content, and the numbers of each storage.
+
+    `count` is what is claimed of each, if not the truth.
+    """
+    head = [pickle.dumps(value, protocol=2) for value in (MAGIC, version, system)]
+    listed = list(storages) if keys is None else keys
+    numbers = [
+        struct.pack("<q", value.size if count is None else count) + value.tobytes()
+        for value in storages.values()
+    ]
+    parts = [*head, content, pickle.dumps(listed, protocol=2), *numbers]
+    path.write_bytes(b"".join(parts))
+    return path
 
 
 def write_archive(

@@ -166,7 +166,7 @@ def read_file(path: Path) -> memoryview:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def numbers_from_bytes(raw: bytes | bytearray, dtype: str) -> Array:
+def numbers_from_bytes(raw: bytes | bytearray | memoryview, dtype: str) -> Array:
     """Returns the numbers that bytes stand for, `[N]`.
 
     Args:

@@ -2,8 +2,9 @@
 """Reading of PyTorch's `.pth` files, without PyTorch and without running their code.
 
 Such a file is a zip archive of the numbers and of a pickle that says which tensors they
-are. A pickle can call any function; here it can name the few that make tensors, and
-they are replaced by ours.
+are; before PyTorch 1.6 it was a row of pickles with the numbers behind them. A pickle
+can call any function; here it can name the few that make tensors, and they are replaced
+by ours.
 """
 
 from __future__ import annotations
@@ -12,22 +13,33 @@ import io
 import math
 import os
 import pickle
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ssdops.models.weights.arrays import MAX_WEIGHTS_BYTES, Array, numbers_from_bytes
+from ssdops.models.weights.arrays import (
+    MAX_WEIGHTS_BYTES,
+    Array,
+    numbers_from_bytes,
+    read_file,
+)
 
 __all__ = ["read_torch"]
 
+_ARCHIVE: Final = b"PK"
 _PICKLE: Final = "data.pkl"
 # The numbers are elsewhere: a pickle of tensor names is small.
 _MAX_PICKLE_BYTES: Final = 16 * 2**20
 _MAX_DIMENSIONS: Final = 32
+# What files from before PyTorch 1.6 begin with, pickled.
+_MAGIC: Final = 0x1950A86A20F9469CFC6C
+_VERSION: Final = 1001
+_COUNT: Final = "<q"
 _STORAGES: Final = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -118,7 +130,15 @@ _ALLOWED: Final = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors, dictionaries and plain values, and nothing else."""
+    """Knows tensors, dictionaries and plain values, and nothing else.
+
+    Attributes:
+        dtypes: Of all storages by their keys.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.dtypes: dict[str, str] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -130,12 +150,15 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         if not (
             isinstance(pid, tuple)
-            and len(pid) == 5
+            # Of old files, a sixth says whether it is a part of another.
+            and len(pid) in (5, 6)
+            and pid[5:] in ((), (None,))
             and pid[0] == "storage"
             and isinstance(pid[1], _StorageType)
             and isinstance(pid[2], str)
         ):
             raise pickle.UnpicklingError("it refers to something that is no storage")
+        self.dtypes[pid[2]] = pid[1].dtype
         return _Storage(pid[2], pid[1].dtype)
 
 
@@ -145,7 +168,7 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Array]:
     A state dict, or one under `state_dict`, `model` or `model_state_dict` of a
     checkpoint. Nothing in the file is executed: a pickle that names anything but
     tensors and dictionaries is refused, so that checkpoints which hold other objects
-    have to be saved anew without them. Files from before PyTorch 1.6 are not read.
+    have to be saved anew without them. Files from before PyTorch 1.6 are read, too.
 
     Args:
         path: file, `.pth` or `.pt`.
@@ -161,16 +184,11 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Array]:
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
     try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        raise ValueError(
-            f"{path} is not a .pth file of PyTorch 1.6 or later, which are zip archives"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        with archive:
-            arrays = _tensors(archive)
+        if _begins_with(path, _ARCHIVE):
+            with zipfile.ZipFile(path) as archive:
+                arrays = _of_archive(archive)
+        else:
+            arrays = _of_pickles(read_file(path))
     # A hostile pickle can raise nearly anything out of the unpickler.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -180,7 +198,12 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, Array]:
     return arrays
 
 
-def _tensors(archive: zipfile.ZipFile) -> dict[str, Array]:
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+def _of_archive(archive: zipfile.ZipFile) -> dict[str, Array]:
     members = {member.filename: member for member in archive.infolist()}
     total = sum(member.file_size for member in members.values())
     if total > MAX_WEIGHTS_BYTES:
@@ -200,14 +223,86 @@ def _tensors(archive: zipfile.ZipFile) -> dict[str, Array]:
     ):
         raise ValueError("its numbers are big-endian")
     content = _Unpickler(io.BytesIO(archive.read(names[0]))).load()
+    return _arrays(content, lambda key: archive.read(f"{folder}data/{key}"), total)
+
+
+class _PickleBytes:
+    """The beginning of a file, as far as it may be pickles."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._file = io.BytesIO(data[:_MAX_PICKLE_BYTES])
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _of_pickles(data: memoryview) -> dict[str, Array]:
+    # It must not have more methods than these, so that nothing is read ahead.
+    file: Any = _PickleBytes(data)
+    try:
+        magic = _Unpickler(file).load()
+    except Exception:
+        magic = None
+    if magic != _MAGIC:
+        raise ValueError("it is neither a zip archive nor what came before")
+    version, system = _Unpickler(file).load(), _Unpickler(file).load()
+    if version != _VERSION:
+        raise ValueError(f"it has the version {version!r}, {_VERSION} is known")
+    if not isinstance(system, Mapping) or system.get("little_endian") is not True:
+        raise ValueError("its numbers are big-endian")
+    unpickler = _Unpickler(file)
+    content = unpickler.load()
+    keys = _Unpickler(file).load()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("it does not list its numbers")
+    position = file.tell()
+    stored: dict[str, memoryview] = {}
+    for key in keys:
+        if key not in unpickler.dtypes or key in stored:
+            raise ValueError(f"it has numbers {key!r} of no tensor, or twice")
+        if position + struct.calcsize(_COUNT) > len(data):
+            raise ValueError(f"it ends before the numbers {key!r}")
+        (count,) = struct.unpack_from(_COUNT, data, position)
+        position += struct.calcsize(_COUNT)
+        size = count * _item_size(unpickler.dtypes[key])
+        if not 0 <= size <= len(data) - position:
+            raise ValueError(
+                f"numbers {key!r} claim {size} bytes, there are {len(data) - position}"
+            )
+        stored[key] = data[position : position + size]
+        position += size
+    return _arrays(content, stored.__getitem__, len(data))
+
+
+def _item_size(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def _arrays(
+    content: Any, stored: Callable[[str], bytes | memoryview], total: int
+) -> dict[str, Array]:
+    """The tensors of an unpickled file.
+
+    Args:
+        content: What was pickled.
+        stored: Key of a storage -> its bytes.
+        total: Bytes of the file.
+    """
     storages: dict[_Storage, Array] = {}
     arrays: dict[str, Array] = {}
     left = 4 * total
     for name, tensor in _state(content).items():
-        if tensor.storage not in storages:
-            raw = archive.read(f"{folder}data/{tensor.storage.key}")
-            storages[tensor.storage] = numbers_from_bytes(raw, tensor.storage.dtype)
-        array = _array(str(name), tensor, storages[tensor.storage])
+        storage = tensor.storage
+        if storage not in storages:
+            raw = stored(storage.key)
+            storages[storage] = numbers_from_bytes(raw, storage.dtype)
+        array = _array(str(name), tensor, storages[storage])
         # Tensors may share numbers, but a file of them must stay about as large.
         left -= array.nbytes
         if left < 0:
