@@ -33,6 +33,7 @@ from ssdops.anchors.presets import (
     ssd512_voc,
     ssd_small,
     ssdlite320_torchvision,
+    within_image,
 )
 from ssdops.anchors.recipes import object_detection_grid, recipe_grid, recipe_sizes
 
@@ -56,4 +57,5 @@ __all__ = [
     "ssd512_voc",
     "ssd_small",
     "ssdlite320_torchvision",
+    "within_image",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "ssd512_voc",
     "ssd_small",
     "ssdlite320_torchvision",
+    "within_image",
 ]
 
 
@@ -54,12 +55,23 @@ def ssd300_torchvision() -> AnchorGrid:
     It is that of SSD300 trained on COCO, except that no side is longer than the image:
     this concerns the last two anchors.
     """
-    grid = ssd300_coco()
-    last = grid.levels[-1]
-    sides = np.minimum(last.cell_shapes(grid.size_rounding), grid.image_size)
-    shapes = tuple((float(height), float(width)) for height, width in sides)
-    level = ShapeLevel(last.feature_size, shapes, last.step)
-    return replace(grid, levels=(*grid.levels[:-1], level), size_rounding="none")
+    return within_image(ssd300_coco())
+
+
+def within_image(grid: AnchorGrid) -> AnchorGrid:
+    """Returns a grid whose anchors have no side that is longer than the image.
+
+    Their centres stay, as in the programs of PyTorch.
+    """
+    levels: list[AnchorLevel | ShapeLevel] = []
+    for level in grid.levels:
+        sides = np.minimum(level.cell_shapes(grid.size_rounding), grid.image_size)
+        if (sides == level.cell_shapes("none")).all():
+            levels.append(level)
+            continue
+        shapes = tuple((float(height), float(width)) for height, width in sides)
+        levels.append(ShapeLevel(level.feature_size, shapes, level.step))
+    return replace(grid, levels=tuple(levels), size_rounding="none")
 
 
 def ssdlite320_torchvision() -> AnchorGrid:

@@ -25,7 +25,7 @@ from support.torch_file import (
 from ssdops.anchors import ssd300_coco, ssd300_torchvision
 from ssdops.models import build_from_weights, build_model
 from ssdops.models.weights import read_torch, torch_file
-from ssdops.models.weights.torchvision_names import with_caffe_names
+from ssdops.models.weights.vgg16_torch_names import with_caffe_names
 
 RNG = np.random.default_rng(0)
 VALUES = {
@@ -260,14 +260,18 @@ def test_damaged_files_raise_nothing_else(
 
 def torchvision_arrays() -> dict[str, Any]:
     """Random weights by the names of torchvision, from the shapes of our network."""
-    from ssdops.models.weights.torchvision_names import _BLOBS
+    from ssdops.models.weights.vgg16_torch_names import _PROGRAMS
 
-    model = build_model("ssd300_vgg16", num_classes=91)
+    layers = {
+        layer.name: layer
+        for layer in build_model("ssd300_vgg16", num_classes=91).network.layers
+    }
     arrays = {}
-    for name, blob in _BLOBS.items():
+    for name, blob in _PROGRAMS["backbone.scale_weight"].items():
         layer, index = blob.split("|")
-        weight = model.network.get_layer(layer).weights[int(index)]
-        shape = weight.shape
+        if layer not in layers:
+            continue  # of larger models
+        shape = layers[layer].weights[int(index)].shape
         if len(shape) == 4:
             shape = (shape[3], shape[2], shape[0], shape[1])
         arrays[name] = RNG.normal(size=shape).astype(np.float32)
@@ -300,8 +304,9 @@ def test_the_model_of_torchvision(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_known_stay() -> None:
-    renamed = with_caffe_names({"backbone.features.0.weight": np.zeros(3), "y": 1})
-    assert list(renamed) == ["conv1_1|0", "y|0"]
+    names = ("backbone.features.0.weight", "backbone.scale_weight", "y")
+    renamed = with_caffe_names(dict.fromkeys(names, np.zeros(3)))
+    assert list(renamed) == ["conv1_1|0", "conv4_3_norm|0", "y|0"]
 
 
 def test_the_anchors_of_torchvision() -> None:

@@ -11,14 +11,18 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ssdops.anchors import AnchorGrid, ssd300_torchvision
+from ssdops.anchors import AnchorGrid
 from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
 from ssdops.models.ssd import SSD
 from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.opencv_face_graph import is_face_graph, with_caffe_blobs
-from ssdops.models.weights.torchvision_names import is_torchvision, with_caffe_names
 from ssdops.models.weights.vgg16_reduction import with_reduced_layers
+from ssdops.models.weights.vgg16_torch_names import (
+    implied_options,
+    is_torch,
+    with_caffe_names,
+)
 
 __all__ = [
     "blobs_from_arrays",
@@ -328,14 +332,14 @@ def load_caffe_arrays(
 def load_vgg16_arrays(
     model: SSD, arrays: Mapping[str, Array], strict: bool = True
 ) -> LoadReport:
-    """Puts arrays into a VGG-16 detector, by names of Caffe or of torchvision.
+    """Puts arrays into a VGG-16 detector, by names of Caffe or of PyTorch's programs.
 
     Fully connected layers of a classifier become convolutions, see `vgg16_reduction`.
 
     Raises:
         ValueError: As `load_caffe_arrays`; names are those of Caffe.
     """
-    if is_torchvision(arrays):
+    if is_torch(arrays):
         arrays = with_caffe_names(arrays)
     return load_caffe_arrays(model, with_reduced_layers(arrays), strict)
 
@@ -359,11 +363,12 @@ def inferred_options(
 ) -> dict[str, Any]:
     """Returns the number of classes that the heads of stored weights predict.
 
-    Weights of torchvision imply its anchors, too, and that boxes are clipped. Those of
-    a backbone, such as a VGG-16 that was trained to classify, imply nothing.
+    Weights of PyTorch's programs imply their anchors, too, those of torchvision also
+    that boxes are clipped. Those of a backbone, such as a VGG-16 that was trained to
+    classify, imply nothing.
 
     Args:
-        arrays: By names of Caffe, of torchvision or of OpenCV's graph.
+        arrays: By names of Caffe, of a program of PyTorch or of OpenCV's graph.
         coco_anchors: Makes the anchors of weights that predict the classes of COCO, if
             they are not the model's own. Of weights that were trained on COCO before
             and have other classes now, nothing tells that they need them.
@@ -374,13 +379,9 @@ def inferred_options(
     """
     if is_face_graph(arrays):
         return inferred_options(with_caffe_blobs(arrays))
-    if is_torchvision(arrays):
+    if is_torch(arrays):
         options = inferred_options(with_caffe_names(arrays))
-        return {
-            **options,
-            "anchors": ssd300_torchvision(),
-            "spec": {"post_processing": {"clip": True}},
-        }
+        return {**options, **implied_options(arrays, options["num_classes"])}
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):
         return {}
