@@ -260,21 +260,24 @@ def test_damaged_files_raise_nothing_else(
 
 def torchvision_arrays() -> dict[str, Any]:
     """Random weights by the names of torchvision, from the shapes of our network."""
-    from ssdops.models.weights.vgg16_torch_names import _PROGRAMS
+    from ssdops.models.weights.vgg16_torch_names import _MODULES
 
     layers = {
         layer.name: layer
         for layer in build_model("ssd300_vgg16", num_classes=91).network.layers
     }
-    arrays = {}
-    for name, blob in _PROGRAMS["backbone.scale_weight"].items():
-        layer, index = blob.split("|")
-        if layer not in layers:
+    arrays = {"backbone.scale_weight": RNG.normal(size=512).astype(np.float32)}
+    for module, name in _MODULES["backbone.scale_weight"].items():
+        if name not in layers:
             continue  # of larger models
-        shape = layers[layer].weights[int(index)].shape
-        if len(shape) == 4:
-            shape = (shape[3], shape[2], shape[0], shape[1])
-        arrays[name] = RNG.normal(size=shape).astype(np.float32)
+        for parameter, weight in zip(
+            ("weight", "bias"), layers[name].weights, strict=True
+        ):
+            shape = tuple(weight.shape)
+            if len(shape) == 4:
+                shape = (shape[3], shape[2], shape[0], shape[1])
+            value = RNG.normal(size=shape).astype(np.float32)
+            arrays[f"{module}.{parameter}"] = value
     return arrays
 
 

@@ -229,6 +229,51 @@ def test_outputs_and_anchors(
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_classifier_of_torchvision(trained: bool, tmp_path: Path) -> None:
+    """Either all of it, or only the convolutions, which saw the pixels of Caffe."""
+    rng = np.random.default_rng(0)
+    tensors, inputs = {}, 3
+    for position, outputs in zip(
+        (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
+        (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
+        strict=True,
+    ):
+        shape = (outputs, inputs, 3, 3)
+        tensors |= convolution(rng, f"features.{position}", shape, bias=True)
+        inputs = outputs
+    for position, shape in ((0, (4096, 512 * 49)), (3, (4096, 4096)), (6, (9, 4096))):
+        values = rng.normal(size=shape).astype(np.float32)
+        tensors[f"classifier.{position}.weight"] = (
+            values if trained else values * np.nan
+        )
+        tensors[f"classifier.{position}.bias"] = values[:, 0] * (
+            1 if trained else np.nan
+        )
+    state = OrderedDict((name, FakeTensor(value)) for name, value in tensors.items())
+    path = write_torch(tmp_path / "vgg16.pth", state, old=True)
+    names = ["background", "cell"]
+    model, report = build_from_weights("ssd300_vgg16", path, names, strict=False)
+    assert len(report.loaded) == (30 if trained else 26)
+    assert len(report.skipped) == (2 if trained else 6)
+    kernel = model.network.get_layer("conv1_1").kernel.numpy()
+    expected = tensors["features.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected[:, :, ::-1])
+    kernel = model.network.get_layer("conv5_3").kernel.numpy()
+    expected = tensors["features.28.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected)
+    pixel = np.float32([200, 100, 50])  # RGB
+    found = model.spec.preprocessing(pixel.reshape(1, 1, 1, 3)).numpy().ravel()[::-1]
+    if trained:
+        seen = (pixel / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        np.testing.assert_allclose(found, seen, rtol=1e-4)
+        kernel = model.network.get_layer("fc6").kernel.numpy()
+        whole = tensors["classifier.0.weight"].reshape(4096, 512, 7, 7)
+        np.testing.assert_array_equal(kernel[1, 2, :, 5], whole[20, :, 3, 6])
+    else:
+        np.testing.assert_array_equal(found, pixel - np.float32([123, 117, 104]))
+
+
 def test_other_layers_are_told_apart(tmp_path: Path) -> None:
     network = Network(AMDEGROOT, 300, 3)
     network(np.zeros((1, 300, 300, 3), np.float32))

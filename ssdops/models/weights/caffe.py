@@ -381,7 +381,7 @@ def inferred_options(
         return inferred_options(with_caffe_blobs(arrays))
     if is_torch(arrays):
         options = inferred_options(with_caffe_names(arrays))
-        return {**options, **implied_options(arrays, options["num_classes"])}
+        return {**options, **implied_options(arrays, options.get("num_classes"))}
     heads = [name for name in arrays if name.endswith("_mbox_loc|0")]
     if not heads and not arrays.keys().isdisjoint(_FIRST_LAYERS):
         return {}

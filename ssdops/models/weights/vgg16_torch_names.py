@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of SSD on VGG-16 from programs of PyTorch by the names and order of Caffe.
 
-All of them take RGB and what Caffe subtracts from it, up to 0.001 grey levels, and have
-the layers of Caffe.
+All of them have the layers of Caffe and take RGB; the detectors subtract from it what
+Caffe does, up to 0.001 grey levels.
 
 References:
-    `torchvision/models/detection/ssd.py`; `ssd.py` and `data/config.py` of
-    `amdegroot/ssd.pytorch`; `ssd/modeling` and `configs` of `lufficc/SSD`.
+    `torchvision/models/detection/ssd.py` and `torchvision/models/vgg.py`; `ssd.py` and
+    `data/config.py` of `amdegroot/ssd.pytorch`; `ssd/modeling` and `configs` of
+    `lufficc/SSD`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ssdops.anchors import (
     ssd512_voc,
     within_image,
 )
+from ssdops.models.preprocessing import IMAGENET_MEAN, IMAGENET_SCALE
 from ssdops.models.weights.arrays import Array
 from ssdops.models.weights.torch_layers import unwrapped
 
@@ -50,22 +52,30 @@ _COCO_CLASSES: Final = 81
 _TORCHVISION: Final = "backbone.scale_weight"
 _AMDEGROOT: Final = "L2Norm.weight"
 _LUFFICC: Final = "backbone.l2_norm.weight"
+# The last convolution of torchvision's classifier, which has no such thing.
+_CLASSIFIER: Final = "features.28.weight"
+# Part of that file, but with NaN in it where only the convolutions were trained.
+_CONNECTED: Final = ("classifier.0", "classifier.3")
 
 
-def _blobs(scale: str, modules: Mapping[str, str]) -> dict[str, str]:
+def _blobs(modules: Mapping[str, str]) -> dict[str, str]:
     """Returns blobs of Caffe by the names of tensors.
 
     Args:
-        scale: Name of the scales.
         modules: Layers of Caffe by the names of modules with weight and bias.
     """
     return {
-        scale: f"{_NORM}|0",
-        **{
-            f"{module}.{parameter}": f"{layer}|{blob}"
-            for module, layer in modules.items()
-            for blob, parameter in enumerate(("weight", "bias"))
-        },
+        f"{module}.{parameter}": f"{layer}|{blob}"
+        for module, layer in modules.items()
+        for blob, parameter in enumerate(("weight", "bias"))
+    }
+
+
+def _features(prefix: str, count: int) -> dict[str, str]:
+    """Returns the first convolutions of a list that has activations and poolings."""
+    return {
+        f"{prefix}.{position}": layer
+        for position, layer in zip(_POSITIONS[:count], _TRUNK, strict=False)
     }
 
 
@@ -79,56 +89,59 @@ def _heads(offsets: str, logits: str) -> dict[str, str]:
 
 def _numbered(trunk: str, extras: str, offsets: str, logits: str) -> dict[str, str]:
     """Returns the modules of a program that keeps its layers in four lists."""
-    positions = zip(_POSITIONS, _TRUNK, strict=True)
     return {
-        **{f"{trunk}.{position}": layer for position, layer in positions},
+        **_features(trunk, len(_TRUNK)),
         **{f"{extras}.{i}": f"conv{6 + i // 2}_{1 + i % 2}" for i in range(10)},
         **_heads(offsets, logits),
     }
 
 
-_PROGRAMS: Final = {
-    _TORCHVISION: _blobs(
-        _TORCHVISION,
-        {
-            **{
-                f"backbone.features.{position}": layer
-                for position, layer in zip(_POSITIONS[:10], _TRUNK, strict=False)
-            },
-            **{f"backbone.extra.0.{2 * i - 1}": f"conv5_{i}" for i in (1, 2, 3)},
-            "backbone.extra.0.7.1": "fc6",
-            "backbone.extra.0.7.3": "fc7",
-            **{
-                f"backbone.extra.{group}.{index}": f"conv{group + 5}_{index // 2 + 1}"
-                for group in (1, 2, 3, 4)
-                for index in (0, 2)
-            },
-            **_heads(
-                "head.regression_head.module_list",
-                "head.classification_head.module_list",
-            ),
+_MODULES: Final = {
+    _TORCHVISION: {
+        **_features("backbone.features", 10),
+        **{f"backbone.extra.0.{2 * i - 1}": f"conv5_{i}" for i in (1, 2, 3)},
+        "backbone.extra.0.7.1": "fc6",
+        "backbone.extra.0.7.3": "fc7",
+        **{
+            f"backbone.extra.{group}.{index}": f"conv{group + 5}_{index // 2 + 1}"
+            for group in (1, 2, 3, 4)
+            for index in (0, 2)
         },
-    ),
-    _AMDEGROOT: _blobs(_AMDEGROOT, _numbered("vgg", "extras", "loc", "conf")),
-    _LUFFICC: _blobs(
-        _LUFFICC,
-        _numbered(
-            "backbone.vgg",
-            "backbone.extras",
-            "box_head.predictor.reg_headers",
-            "box_head.predictor.cls_headers",
+        **_heads(
+            "head.regression_head.module_list", "head.classification_head.module_list"
         ),
+    },
+    _AMDEGROOT: _numbered("vgg", "extras", "loc", "conf"),
+    _LUFFICC: _numbered(
+        "backbone.vgg",
+        "backbone.extras",
+        "box_head.predictor.reg_headers",
+        "box_head.predictor.cls_headers",
     ),
+    _CLASSIFIER: {
+        **_features("features", 13),
+        **dict(zip(_CONNECTED, ("fc6", "fc7"), strict=True)),
+    },
 }
 
 
 def _program(arrays: Mapping[str, Array]) -> str | None:
     """Returns the program whose weights arrays are, None if it is none of them."""
-    for scale, blobs in _PROGRAMS.items():
-        first = next(name for name, blob in blobs.items() if blob == "conv1_1|0")
-        if scale in arrays and first in arrays:
-            return scale
+    for known, modules in _MODULES.items():
+        # With batch normalisation the second layer has weights, too.
+        first = next(iter(modules))
+        if known in arrays and f"{first}.weight" in arrays:
+            return None if "features.1.weight" in arrays else known
     return None
+
+
+def _is_trained_on_imagenet(arrays: Mapping[str, Array]) -> bool:
+    """Whether the fully connected layers of a classifier are there, with numbers."""
+    values = [arrays.get(f"{module}.weight") for module in _CONNECTED]
+    return all(
+        value is not None and value.dtype.kind == "f" and np.isfinite(value).all()
+        for value in values
+    )
 
 
 def is_torch(arrays: Mapping[str, Array]) -> bool:
@@ -142,7 +155,12 @@ def with_caffe_names(arrays: Mapping[str, Array]) -> dict[str, Array]:
     The first layer takes BGR instead of RGB, as that of Caffe does.
     """
     arrays = unwrapped(arrays)
-    blobs = _PROGRAMS.get(_program(arrays) or "", {})
+    program = _program(arrays)
+    blobs = {} if program is None else _blobs(_MODULES[program])
+    if program is not None and program != _CLASSIFIER:
+        blobs[program] = f"{_NORM}|0"
+    elif not _is_trained_on_imagenet(arrays):
+        blobs = {n: blob for n, blob in blobs.items() if not n.startswith(_CONNECTED)}
     renamed = {blobs.get(name, f"{name}|0"): array for name, array in arrays.items()}
     kernel = np.asarray(renamed.get(f"{_FIRST_LAYER}|0", 0))
     if kernel.ndim == 4:  # else the loader says what is wrong with it
@@ -150,14 +168,22 @@ def with_caffe_names(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return renamed
 
 
-def implied_options(arrays: Mapping[str, Array], num_classes: int) -> dict[str, Any]:
-    """Returns anchors and post-processing that go with the weights of a program.
+def implied_options(
+    arrays: Mapping[str, Array], num_classes: int | None
+) -> dict[str, Any]:
+    """Returns anchors, pre- and post-processing that go with the weights of a program.
 
     Args:
         arrays: Weights of one of the programs.
-        num_classes: Classes that they predict, with the background.
+        num_classes: Classes that they predict, with the background; None for none.
     """
-    program = _program(unwrapped(arrays))
+    arrays = unwrapped(arrays)
+    program = _program(arrays)
+    if program == _CLASSIFIER:
+        if not _is_trained_on_imagenet(arrays):
+            return {}
+        pixels = {"mean": IMAGENET_MEAN[::-1], "scale": IMAGENET_SCALE[::-1]}
+        return {"spec": {"preprocessing": pixels}}
     if program == _TORCHVISION:
         return {
             "anchors": ssd300_torchvision(),
