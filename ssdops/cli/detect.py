@@ -74,10 +74,11 @@ def detect(
 
     from ssdops.cli.classes import read_labels
     from ssdops.cli.quiet import start_tensorflow
+
+    start_tensorflow()
     from ssdops.detection import Detector
     from ssdops.files import write_atomically, write_json
 
-    start_tensorflow()
     console = Console()
     try:
         detector = Detector(

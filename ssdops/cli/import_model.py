@@ -117,11 +117,12 @@ def import_model(
 
     from ssdops.cli.classes import chosen_classes
     from ssdops.cli.quiet import start_tensorflow
+
+    start_tensorflow()
     from ssdops.files import write_json
     from ssdops.models import change_classes, save_safetensors
     from ssdops.models.saving import find_model
 
-    start_tensorflow()
     console = Console()
     try:
         if not overwrite and find_model(to) is not None:

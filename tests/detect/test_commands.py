@@ -362,3 +362,20 @@ def test_a_warning_is_one_line():
         "print(warnings.formatwarning(UserWarning('2 objects'), UserWarning, 'f', 1))"
     )
     assert "\nwarning: 2 objects\n" in run_program(code)
+
+
+@pytest.mark.parametrize("command", ["detect", "import", "evaluate"])
+def test_nothing_but_the_message_is_said(command: str) -> None:
+    """TensorFlow's first lines go below `sys.stderr`, so a process of its own tells."""
+    arguments = {
+        "detect": ["no.jpg", "--model", "nothing"],
+        "import": ["nothing.npz", "--to", "model"],
+        "evaluate": ["nothing", "--model", "nothing"],
+    }
+    program = (
+        "import subprocess, sys; done = subprocess.run([sys.executable, '-m', 'ssdops',"
+        " *sys.argv[1:]], stderr=subprocess.PIPE, text=True); print(done.stderr)"
+    )
+    lines = run_program(program, command, *arguments[command]).split("\n")
+    assert lines[0].startswith("error: ")
+    assert not any(lines[1:])
