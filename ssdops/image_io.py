@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -93,8 +94,9 @@ def _decode(file: Path | io.BytesIO, name: str) -> npt.NDArray[np.uint8]:
                     f"{MAX_PIXELS} allowed"
                 )
             image.load()
+            _turn_upright(image)
             # A copy, because views of Pillow images are read-only.
-            return np.array(_to_rgb(_upright(image), name), order="C")
+            return np.array(_to_rgb(image, name), order="C")
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -112,16 +114,15 @@ def _decode(file: Path | io.BytesIO, name: str) -> npt.NDArray[np.uint8]:
         raise ImageError(f"{name} cannot be decoded: {reason[:200]}") from None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> None:
     """Applies the EXIF orientation; a damaged EXIF block counts as none."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+    # Without a copy of what may be the largest thing in memory.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether `_upright` swaps height and width."""
+    """Whether `_turn_upright` swaps height and width."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
     except Exception:
@@ -140,4 +141,5 @@ def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    # Converting copies even what is RGB already.
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

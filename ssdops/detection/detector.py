@@ -33,8 +33,10 @@ _DECODING_THREADS = 2
 class Detector:
     """Finds objects on images of any kind.
 
-    Images are decoded by threads while the network works on those before, a few batches
-    ahead at most. A detector is for one thread at a time.
+    Images are decoded and brought to the size of the network's input by threads while
+    the network works on those before, two batches ahead at most. What was read from a
+    file is kept no longer, so that memory is bounded by the size of one image, not of a
+    batch. A detector is for one thread at a time.
 
     Attributes:
         model: The detector's network, anchors and classes.
@@ -187,7 +189,7 @@ class Detector:
                         item = next(source, None)
                         if item is None:
                             break
-                        waiting.append(pool.submit(_decoded, item))
+                        waiting.append(pool.submit(self._decoded, item))
                     batch = [
                         waiting.popleft().result()
                         for _ in range(min(self._batch_size, len(waiting)))
@@ -203,10 +205,29 @@ class Detector:
                 for future in waiting:
                     future.cancel()
 
+    def _decoded(self, item: _Item) -> _Item:
+        """Returns the views of the image as the network takes them, or why not."""
+        try:
+            image = image_array(item.image)
+        except ImageError as error:
+            is_named = isinstance(item.source, str)
+            named = error if is_named else ImageError(f"{item.source}: {error}")
+            return replace(item, image=None, error=named)
+        fit = self.model.spec.preprocessing.fit
+        pictures = [view.of(image) for view in self._views]
+        return replace(
+            item,
+            image=None if isinstance(item.source, str) else image,
+            size=(image.shape[0], image.shape[1]),
+            pictures=[fit(picture) for picture in pictures],
+            picture_sizes=[(each.shape[0], each.shape[1]) for each in pictures],
+        )
+
     def _detect_batch(self, batch: list[_Item]) -> list[DetectedImage]:
         usable = [item for item in batch if item.error is None]
-        pictures = [view.of(item.image) for item in usable for view in self._views]
-        found = iter(self._detect_pictures(pictures))
+        pictures = [picture for item in usable for picture in item.pictures]
+        sizes = [size for item in usable for size in item.picture_sizes]
+        found = iter(self._detect_pictures(pictures, sizes))
         results = []
         for item in batch:
             if item.error is not None:
@@ -219,23 +240,29 @@ class Detector:
         return results
 
     def _detect_pictures(
-        self, pictures: Sequence[npt.NDArray[np.uint8]]
+        self,
+        pictures: Sequence[npt.NDArray[np.uint8]],
+        sizes: Sequence[tuple[int, int]],
     ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Yields boxes in the picture, scores and labels of each."""
+        """Yields boxes in the picture, scores and labels of each.
+
+        Args:
+            pictures: As the network takes them.
+            sizes: Height and width that they had.
+        """
         preprocessing = self.model.spec.preprocessing
         limits = self._limits.to_dict()
         limits.pop("clip")
         for first in range(0, len(pictures), self._batch_size):
-            part = pictures[first : first + self._batch_size]
-            fitted = np.stack([preprocessing.fit(picture) for picture in part])
+            part = slice(first, first + self._batch_size)
             boxes, scores, labels, counts = (
-                value.numpy() for value in self.model.detect(fitted, **limits)
+                value.numpy()
+                for value in self.model.detect(np.stack(pictures[part]), **limits)
             )
-            for index, picture in enumerate(part):
+            for index, size in enumerate(sizes[part]):
                 count = counts[index]
                 # A network that diverged can give corners that are no numbers.
                 finite = np.isfinite(boxes[index, :count]).all(axis=-1)
-                size = (picture.shape[0], picture.shape[1])
                 yield (
                     preprocessing.to_image(boxes[index, :count][finite], size),
                     scores[index, :count][finite],
@@ -248,7 +275,7 @@ class Detector:
         found: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]],
     ) -> DetectedImage:
         """Returns what all views of an image show."""
-        size = (item.image.shape[0], item.image.shape[1])
+        size = item.size
         boxes, scores, labels = found[0]
         if self._augmentation is not None:
             parts = []
@@ -273,7 +300,7 @@ class Detector:
             names=tuple(names[shown]),
             class_names=self.class_names,
             seconds=item.seconds,
-            _image=None if isinstance(item.source, str) else item.image,
+            _image=item.image,
         )
 
 
@@ -283,14 +310,20 @@ class _Item:
 
     Attributes:
         source: Path or position.
-        image: What was given, later RGB pixels.
+        image: What was given, later RGB pixels of what is in no file.
         seconds: Time of a frame.
+        size: Height and width.
+        pictures: Views of it as the network takes them, uint8 [h, w, 3].
+        picture_sizes: Height and width that these had in the image.
         error: Why it cannot be used.
     """
 
     source: str | int
     image: Any
     seconds: float | None = None
+    size: tuple[int, int] = (0, 0)
+    pictures: Sequence[npt.NDArray[np.uint8]] = ()
+    picture_sizes: Sequence[tuple[int, int]] = ()
     error: ImageError | None = None
 
 
@@ -301,15 +334,6 @@ def _items(images: Iterable[Any]) -> Iterator[_Item]:
 
 def _is_path(image: Any) -> bool:
     return isinstance(image, str | os.PathLike)
-
-
-def _decoded(item: _Item) -> _Item:
-    """Returns the image as pixels, or with the reason why it has none."""
-    try:
-        return replace(item, image=image_array(item.image))
-    except ImageError as error:
-        named = error if _is_path(item.image) else ImageError(f"{item.source}: {error}")
-        return replace(item, image=None, error=named)
 
 
 def _load(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,26 @@ def test_a_stream_is_read_no_further_than_asked(small: SSD) -> None:
     # Two batches asked for, two more ahead.
     assert len(asked) <= 4 * 4
     results.close()
+
+
+def test_pixels_of_files_are_not_kept(
+    small: SSD, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that memory does not grow with the batch, however large the photos are."""
+    made: list[Any] = []
+    most = []
+
+    def decoded(path: Any) -> Any:
+        image = noise(20, 30, 3)
+        made.append(weakref.ref(image))
+        most.append(sum(each() is not None for each in list(made)))
+        return image
+
+    monkeypatch.setattr("ssdops.detection.detector.image_array", decoded)
+    results = list(Detector(small, batch_size=8).detect(map(str, range(40))))
+    assert [result.source for result in results] == [str(i) for i in range(40)]
+    # Two threads decode; each may hold one more until it begins the next.
+    assert max(most) <= 4
 
 
 def test_images_that_cannot_be_used(small: SSD, tmp_path: Path) -> None:
