@@ -49,6 +49,7 @@ def test_the_file_has_the_weights_that_another_program_read() -> None:
     arrays = read_tflite(data_path(f"{WEIGHTS}/detect.tflite"))
     expected = read_npz(data_path(f"{WEIGHTS}/weights_dequant_float32.npz"))
     assert arrays.pop("input|shape").tolist() == [1, 300, 300, 3]
+    assert arrays.pop("input|scale_zp").tolist() == [1 / 128, 128]
     assert set(arrays) == {name for name in expected if not name.endswith("|q")}
     for name, value in arrays.items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)

@@ -157,6 +157,27 @@ def test_the_shape_of_the_only_input(tmp_path: Path) -> None:
             read_tflite(write(tmp_path, content))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scales", "points", "found"),
+    [
+        ("uint8", [0.0078125], [128], [0.0078125, 128]),
+        ("int8", [0.0078125], [-1], [0.0078125, 127]),
+        ("float32", [0.0078125], [128], None),
+        ("uint8", [], [], None),
+        ("uint8", [0.5, 0.25], [1, 2], None),
+        ("uint8", [0.5], [], None),
+    ],
+)
+def test_what_bytes_of_the_input_stand_for(
+    dtype: str, scales: Any, points: Any, found: Any, tmp_path: Path
+) -> None:
+    image = Tensor("i", np.zeros((1, 6, 8, 3), dtype), scales, zero_points=points)
+    image.changes = {"buffer": 0}
+    content = model_bytes(*layers("a"), image, inputs=(1,))
+    pixels = read_tflite(write(tmp_path, content)).get("input|scale_zp")
+    assert found == (None if pixels is None else pixels.tolist())
+
+
 def layers(*names: str) -> list[Tensor]:
     """Tensors with a number each, which tells them apart."""
     return [Tensor(name, np.float32([index])) for index, name in enumerate(names)]

@@ -40,7 +40,8 @@ def write_lite(
 ) -> Path:
     """A network on images [1, h, w, 3] as TensorFlow's own converter writes it.
 
-    The kind is "float32", "float16" or "int8 weights".
+    The kind is "float32", "float16", "int8 weights", or "int8" for all of it with bytes
+    as input.
     """
     graph = tf.Graph()
     with graph.as_default():
@@ -56,5 +57,13 @@ def write_lite(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        rng = np.random.default_rng(0)
+        shape = (1, *image_size, 3)
+        converter.representative_dataset = lambda: (
+            [rng.integers(0, 256, shape).astype(np.float32)] for _ in range(4)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
     path.write_bytes(converter.convert())
     return path

@@ -20,7 +20,7 @@ from ssdops.models.weights.arrays import Array, LoadReport, Shape, WeightLoader
 from ssdops.models.weights.object_detection_api import (
     check_anchors,
     depth_multiplier,
-    image_size,
+    image_options,
 )
 from ssdops.models.weights.slim_names import averaged, is_trained
 
@@ -206,7 +206,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     separable = "first_mbox_loc_dw" in layers
     head = found.get(("first_mbox_loc_dw" if separable else "first_mbox_loc", "kernel"))
     options = {
-        **image_size(arrays),
+        **image_options(arrays),
         "num_classes": num_classes,
         "depth_multiplier": depth_multiplier(channels, FIRST_EXTRA, extra_channels),
         "head": _kind(separable),
@@ -215,10 +215,6 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     if head is not None and head.ndim == 4:
         # Trained ones are [h, w, in, out].
         options["head_kernel"] = head.shape[0 if trained else 1]
-    if any(name.endswith("|scale_zp") for name in arrays):
-        # Quantised models take the nearest whole number in the place of 127.5.
-        inputs = {"mean": (128.0,) * 3, "scale": 1 / 128}
-        options["spec"] = {"preprocessing": inputs}
     return options
 
 

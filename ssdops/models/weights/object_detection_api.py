@@ -27,12 +27,12 @@ from ssdops.models.weights.arrays import (
     checked_tensor,
 )
 from ssdops.models.weights.slim_names import is_trained, with_folded_normalization
-from ssdops.models.weights.tflite import INPUT_SHAPE
+from ssdops.models.weights.tflite import INPUT_PIXELS, INPUT_SHAPE
 
 __all__ = [
     "check_anchors",
     "depth_multiplier",
-    "image_size",
+    "image_options",
     "inferred_options",
     "load_object_detection_arrays",
     "load_tflite_arrays",
@@ -53,6 +53,9 @@ ANCHORS = "anchors"
 _HEADS = {"BoxEncoding": "mbox_loc", "Class": "mbox_conf"}
 # A tenth of a pixel of 300: configurations write a third as 0.333, 0.3333 or longer.
 _ANCHOR_TOLERANCE = 1 / 3000
+# Of the numbers that bytes stand for, which are in [-1, 1]; others are brought there by
+# the network itself.
+_RANGE_TOLERANCE = 0.1
 _STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -225,16 +228,10 @@ def check_anchors(model: SSD, arrays: Mapping[str, Array]) -> None:
 def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Returns number of classes and options of the model of stored weights.
 
-    Those that are not quantised imply their preprocessing, too.
-
     Raises:
         ValueError: If the tensors that tell are missing.
     """
     changes: dict[str, Any] = {}
-    if not any(name.endswith("|scale_zp") for name in arrays):
-        # Quantised models for inference take the nearest whole number instead.
-        inputs = {"mean": (127.5,) * 3, "scale": 1 / 127.5}
-        changes["spec"] = {"preprocessing": inputs}
     if is_trained(arrays):
         arrays = with_folded_normalization(arrays)
     found: dict[tuple[str, str], Array] = {}
@@ -262,7 +259,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
         changes["head_kernel"] = head.shape[1]
     return {
         **changes,
-        **image_size(arrays),
+        **image_options(arrays),
         "num_classes": num_classes,
         "depth_multiplier": multiplier,
         "head": _kind(separable),
@@ -270,15 +267,25 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     }
 
 
-def image_size(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Returns the option of the size of images that a TensorFlow Lite file takes.
+def image_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Returns the options of the images that a network takes.
 
-    Nothing, if the arrays are of another file.
+    TensorFlow Lite files tell their size, quantised ones what their bytes stand for.
+    All others take pixels in [-1, 1], but for the weights of a quantised network
+    without it, which takes the nearest whole number for the middle.
     """
+    options: dict[str, Any] = {}
     shape = arrays.get(INPUT_SHAPE, np.zeros(0)).tolist()
-    if len(shape) != 4 or min(shape) < 1:
-        return {}
-    return {"image_size": (int(shape[1]), int(shape[2]))}
+    if len(shape) == 4 and min(shape) > 0:
+        options["image_size"] = (int(shape[1]), int(shape[2]))
+    middle, scale = 127.5, 1 / 127.5
+    pixels = arrays.get(INPUT_PIXELS)
+    if pixels is not None and abs(255 * pixels[0] - 2) < _RANGE_TOLERANCE:
+        scale, middle = (float(value) for value in pixels)
+    elif INPUT_SHAPE not in arrays and any(n.endswith("|scale_zp") for n in arrays):
+        middle, scale = 128.0, 1 / 128
+    options["spec"] = {"preprocessing": {"mean": (middle,) * 3, "scale": scale}}
+    return options
 
 
 def _kind(separable: bool) -> str:

@@ -14,7 +14,7 @@ from ssdops.models.weights.arrays import Array, read_file
 from ssdops.models.weights.flat_buffers import Table, root_table
 from ssdops.models.weights.tflite_names import names_by_layer
 
-__all__ = ["INPUT_SHAPE", "read_tflite"]
+__all__ = ["INPUT_PIXELS", "INPUT_SHAPE", "read_tflite"]
 
 _IDENTIFIER: Final = b"TFL3"
 # Fields of schema.fbs.
@@ -27,7 +27,11 @@ _BUFFER_DATA = 0
 _FLOATS: Final = {0: "<f4", 1: "<f2", 10: "<f8"}
 _INTEGERS: Final = {2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
 _MAX_DIMENSIONS: Final = 8
+# Of images: their shape; what a pixel of 1 adds, and the pixel that stands for 0.
 INPUT_SHAPE: Final = "input|shape"
+INPUT_PIXELS: Final = "input|scale_zp"
+# Kinds of quantised images, and the pixel that their 0 stands for.
+_IMAGES: Final = {3: 0, 9: 128}
 # Tensors may share a buffer, and take four times its bytes as float32; a file whose
 # tensors take far more is not meant to be read.
 _MAX_GROWTH: Final = 16
@@ -41,7 +45,8 @@ def read_tflite(path: str | os.PathLike[str]) -> dict[str, Array]:
     integers that stand for no real numbers, such as shapes, are left out. Kernels and
     biases whose names do not tell what they are get that of their layer, see
     `names_by_layer`. `input|shape`, int32, is the shape of the input if there is one
-    only. Only the first subgraph is read.
+    only; if it is of bytes, `input|scale_zp` says what they stand for, those of int8 as
+    if 128 were added to them. Only the first subgraph is read.
 
     Args:
         path: file.
@@ -110,8 +115,23 @@ def _weights(data: memoryview) -> dict[str, Array]:
     if arrays and inputs.size == 1:
         if not 0 <= inputs[0] < len(tensors):
             raise ValueError(f"the input is tensor {inputs[0]} of {len(tensors)}")
-        arrays[INPUT_SHAPE] = tensors[inputs[0]].numbers(_TENSOR_SHAPE, "<i4")
+        arrays |= _input(tensors[inputs[0]])
     return arrays
+
+
+def _input(tensor: Table) -> dict[str, Array]:
+    """What is known of the images that a network takes."""
+    known: dict[str, Array] = {INPUT_SHAPE: tensor.numbers(_TENSOR_SHAPE, "<i4")}
+    quantization = tensor.table(_TENSOR_QUANTIZATION)
+    zero = _IMAGES.get(tensor.number(_TENSOR_TYPE, "b"))
+    if quantization is None or zero is None:
+        return known
+    scales = quantization.numbers(_QUANTIZATION_SCALE, "<f4")
+    zero_points = quantization.numbers(_QUANTIZATION_ZERO_POINT, "<i8")
+    if scales.size == zero_points.size == 1:
+        constants = [float(scales[0]), float(zero_points[0]) + zero]
+        known[INPUT_PIXELS] = np.array(constants, np.float64)
+    return known
 
 
 def _values(
