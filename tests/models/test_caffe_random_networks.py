@@ -131,6 +131,32 @@ class Net:
         joined = self.layer("Eltwise", [first, second], f"eltwise_param {{ {params} }}")
         return self.layer("Dropout", [joined], top=joined)
 
+    def enlarged(self, bottom: str, channels: int) -> str:
+        """A layer with a stride, and its transpose, then of other sizes."""
+        kernel, stride, pad = self.pick((2, 2, 0), (3, 2, 1), (4, 2, 1), (1, 2, 0))
+        group = self.pick(1, channels)
+        small = self.convolution(bottom, channels, channels, 3, 2, 1)
+        bias = self.pick(True, False)
+        large = self.layer(
+            "Deconvolution",
+            [small],
+            f"convolution_param {{ num_output: {channels} kernel_size: {kernel} "
+            f"stride: {stride} pad: {pad} group: {group} "
+            f"bias_term: {str(bias).lower()} }}",
+        )
+        shape = (channels, channels // group, kernel, kernel)
+        kernels = self.rng.normal(size=shape) * np.sqrt(4 / (channels / group))
+        self.put(kernels, *([self.rng.normal(size=channels) * 0.1] if bias else []))
+        power = self.layer("Power", [large], "power_param { scale: 0.5 shift: -0.25 }")
+        region = self.pick("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+        # OpenCV takes no notice of `k`.
+        return self.layer(
+            "LRN",
+            [power],
+            "lrn_param { local_size: 3 alpha: 0.4 beta: 0.75 norm_region: "
+            f"{region} }}",
+        )
+
     def smaller(self, bottom: str, channels: int) -> str:
         """A layer with a stride, with all ways to be at the border."""
         if self.pick(True, False):
@@ -156,6 +182,7 @@ def made(seed: int) -> Net:
     net = Net(seed)
     channels = 8
     blob = net.convolution("data", 3, channels, 5, 2, 2)
+    blob = net.enlarged(blob, channels)
     common = net.pick("clip: true", "clip: false") + net.pick(
         " variance: 0.1 variance: 0.15 variance: 0.2 variance: 0.25", " variance: 0.125"
     )
@@ -266,5 +293,6 @@ def test_the_networks_have_all_kinds_of_layers() -> None:
     text = "".join(made(seed).text for seed in SEEDS)
     parts = [f'type: "{kind}"' for kind in LAYER_TYPES if kind not in NOT_OF_OPENCV]
     parts += ["coeff", "operation: MAX", "pool: AVE", "dilation: 2", "group: 8"]
+    parts += ["ACROSS_CHANNELS", "WITHIN_CHANNEL", "kernel_size: 1 stride: 2"]
     parts += ["clip: true", "step_h", "flip: false", "max_size", "negative_slope"]
     assert [part for part in parts if part not in text] == []

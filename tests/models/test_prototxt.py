@@ -142,7 +142,7 @@ def test_a_mean_in_place_of_that_of_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"ReLU"', '"Deconvolution"', "types Deconvolution are not known; known are"),
+        ('"ReLU"', '"Reorg"', "types Reorg are not known; known are"),
         ('"Convolution" bottom: "data"', '"LSTM" bottom: "data"', "types LSTM are not"),
         ('bottom: "data" top: "c"', 'bottom: "c" top: "c"', "come from nowhere"),
         ('bottom: "lf"', 'bottom: "nothing"', "'nothing' is an input of a layer"),
@@ -493,6 +493,86 @@ def test_convolution(
     np.testing.assert_allclose(network(features), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "group", "kernel", "stride", "pad"),
+    [
+        (6, 1, 3, 2, 1),
+        (4, 4, 4, 2, 1),
+        (4, 4, 3, 1, 0),
+        (3, 1, 1, 3, 0),
+        (4, 4, 1, 2, 0),
+        (5, 1, 5, 2, 4),
+    ],
+)
+def test_deconvolution(
+    outputs: int, group: int, kernel: int, stride: int, pad: int
+) -> None:
+    """Every cell adds its window; the padding is cut off."""
+    from ssdops.models.weights.caffe import _expected
+
+    features = RNG.normal(size=(2, 6, 5, 4)).astype(np.float32)
+    text = (
+        f'type: "Deconvolution" convolution_param {{ num_output: {outputs} group: '
+        f"{group} kernel_size: {kernel} stride: {stride} pad: {pad} }}"
+    )
+    _, network = applied(text, features)
+    shape = (4, outputs // group, kernel, kernel)
+    kernels = RNG.normal(size=shape).astype(np.float32)
+    biases = RNG.normal(size=outputs).astype(np.float32)
+    for blob, value in zip(
+        _expected(network.get_layer("x")), (kernels, biases), strict=True
+    ):
+        assert blob.shape == value.shape
+        blob.variable.assign(blob.convert(value))
+    sides = [stride * (side - 1) + kernel for side in (6, 5)]
+    expected = np.zeros((2, *sides, outputs))
+    for i in range(6):
+        for j in range(5):
+            top, left = i * stride, j * stride
+            window = np.einsum("bc,cokl->bklo", features[:, i, j], kernels)
+            if group > 1:
+                window = np.einsum("bc,ckl->bklc", features[:, i, j], kernels[:, 0])
+            expected[:, top : top + kernel, left : left + kernel] += window
+    expected = expected[:, pad : sides[0] - pad, pad : sides[1] - pad] + biases
+    np.testing.assert_allclose(network(features), expected, rtol=1e-4, atol=1e-4)
+    for layer in network.layers:
+        assert type(layer).from_config(layer.get_config()).name == layer.name
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("region", ["", "WITHIN_CHANNEL", "ACROSS_CHANNELS"])
+def test_local_response_normalization(size: int, region: str) -> None:
+    features = RNG.normal(size=(2, 4, 5, 6)).astype(np.float32)
+    param = f"norm_region: {region}" if region else ""
+    found, network = applied(
+        f'type: "LRN" lrn_param {{ local_size: {size} alpha: 0.5 beta: 0.6 k: 2 '
+        f"{param} }}",
+        features,
+    )
+    half = size // 2
+    total = np.zeros(features.shape)
+    steps = range(-half, half + 1)
+    within = region == "WITHIN_CHANNEL"
+    around = ((0, 0), (half, half), (half, half), (half, half))
+    squares = np.pad(features.astype(np.float64) ** 2, around)
+    for y in steps if within else [0]:
+        for x in steps if within else [0]:
+            for c in [0] if within else steps:
+                total += squares[
+                    :,
+                    half + y : half + y + 4,
+                    half + x : half + x + 5,
+                    half + c : half + c + 6,
+                ]
+    mean = total / (size**2 if within else size)
+    expected = features / ((1 if within else 2) + 0.5 * mean) ** 0.6
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    layer = network.get_layer("x")
+    assert (
+        type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+    )
+
+
 ONE = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
 TWO = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
 
@@ -526,6 +606,7 @@ TWO = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
             (ONE, TWO),
             np.maximum(ONE, TWO),
         ),
+        ('type: "Power" power_param { scale: 2 shift: -1 }', (ONE,), 2 * ONE - 1),
         ('type: "Concat"', (ONE, TWO), np.concatenate([ONE, TWO], -1)),
         (
             'type: "Normalize" norm_param { across_spatial: false '
@@ -570,6 +651,25 @@ def test_layers_without_borders(text: str, inputs: Any, expected: Any) -> None:
             "group: 2 }",
             "group must divide 3 inputs",
         ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 6 kernel_size: 2 '
+            "group: 3 }",
+            "group must be 1, or that of 3 inputs and as many outputs, got 3",
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 2 '
+            "dilation: 2 }",
+            "dilation must be 1",
+        ),
+        (
+            'type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 2 '
+            "group: 3 stride_h: 1 stride_w: 2 }",
+            "stride must be the same",
+        ),
+        ('type: "LRN" lrn_param { local_size: 4 }', "local_size must be odd, got 4"),
+        ('type: "LRN" lrn_param { k: 0 }', "bias must lie in"),
+        ('type: "LRN" lrn_param { norm_region: ALL }', "must be one of ACROSS"),
+        ('type: "Power" power_param { power: 2 }', "power must be 1, got 2"),
     ],
 )
 def test_layers_that_cannot_be(text: str, message: str) -> None:

@@ -3,49 +3,41 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import keras
 
+from ssdops.models.caffe.convolution_types import (
+    CONVOLUTION,
+    DECONVOLUTION,
+    DEPTHWISE,
+)
+from ssdops.models.caffe.layer_type import (
+    LayerType,
+    Size,
+    Values,
+    at_least_zero,
+    both,
+    flag,
+    numbers,
+    one_of,
+    pair,
+    positive,
+    whole,
+)
+from ssdops.models.caffe.layers import LocalResponseNormalization
 from ssdops.models.layers import CaffePooling, ChannelScale, L2Normalization
-from ssdops.models.plain_values import checked_keys, finite, number_in, whole_number
+from ssdops.models.plain_values import checked_keys, finite
 from ssdops.protobuf_text import Message
 
-__all__ = ["LAYER_TYPES", "LayerType", "Size", "checked_values"]
+__all__ = ["LAYER_TYPES", "checked_values"]
 
-# Rows, columns, channels.
-Size = tuple[int, int, int]
-Values = Mapping[str, Any]
-
-_LARGEST: Final = 65_536
 # The batch normalisation of Caffe has averages over 1000 batches, which is too long for
 # the few hundred steps of fine-tuning.
 _MOMENTUM: Final = 0.95
-
-
-@dataclass(frozen=True)
-class LayerType:
-    """One type of layer.
-
-    Attributes:
-        read: The layer's message becomes plain values.
-        keys: Names of these values with how to check one.
-        size: Values and sizes of the inputs become the size of the output.
-        build: Values, name and symbolic inputs become the symbolic output.
-        weights: Values and size of the input become the number of weights.
-        inputs: Least and most inputs.
-    """
-
-    read: Callable[[Message], dict[str, Any]]
-    keys: Mapping[str, Callable[[str, Any], Any]]
-    size: Callable[[Values, Sequence[Size]], Size]
-    build: Callable[[Values, str, Sequence[Any]], Any]
-    weights: Callable[[Values, Size], int] = lambda values, size: 0
-    inputs: tuple[int, int] = (1, 1)
+# Of local response normalisation: what is around a map is as large.
+_LARGEST_WINDOW: Final = 63
 
 
 def checked_values(kind: str, values: Any, where: str) -> dict[str, Any]:
@@ -64,151 +56,6 @@ def checked_values(kind: str, values: Any, where: str) -> dict[str, Any]:
     }
 
 
-def _whole(low: int, high: int = _LARGEST) -> Callable[[str, Any], int]:
-    return lambda name, value: whole_number(name, value, low, high)
-
-
-def _pair(low: int, high: int = 1024) -> Callable[[str, Any], list[int]]:
-    def check(name: str, value: Any) -> list[int]:
-        if not isinstance(value, list | tuple) or len(value) != 2:
-            raise ValueError(f"{name} must be two integers, got {value!r}")
-        return [whole_number(name, number, low, high) for number in value]
-
-    return check
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return value
-
-
-def _one_of(*known: str) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        return str(value)
-
-    return check
-
-
-def _at_least_zero(name: str, value: Any) -> float:
-    return number_in(name, value, 0.0, sys.float_info.max)
-
-
-def _numbers(name: str, value: Any) -> list[float]:
-    if not isinstance(value, list | tuple) or len(value) > _LARGEST:
-        raise ValueError(f"{name} must be a list of numbers, got {value!r}")
-    return [finite(name, number) for number in value]
-
-
-def _both(message: Message, name: str, default: int) -> list[int]:
-    """Returns (y, x) of `kernel_size`, `pad`, `stride` or `dilation`."""
-    short = name.removesuffix("_size")
-    if f"{short}_h" in message or f"{short}_w" in message:
-        return [
-            message.integer(f"{short}_h", default),
-            message.integer(f"{short}_w", default),
-        ]
-    given = message.integers(name) or [default]
-    return [given[0], given[-1]]
-
-
-# Convolution
-
-
-def _read_convolution(layer: Message) -> dict[str, Any]:
-    given = layer.message("convolution_param")
-    return {
-        "num_output": given.integer("num_output", 0),
-        "kernel": _both(given, "kernel_size", 0),
-        "stride": _both(given, "stride", 1),
-        "pad": _both(given, "pad", 0),
-        "dilation": _both(given, "dilation", 1),
-        "group": given.integer("group", 1),
-        "bias": given.flag("bias_term", True),
-    }
-
-
-def _read_depthwise(layer: Message) -> dict[str, Any]:
-    """Reads types that are depthwise by their name, with or without a group."""
-    values = _read_convolution(layer)
-    if "group" not in layer.message("convolution_param"):
-        values["group"] = values["num_output"]
-    return values
-
-
-def _convolution_size(values: Values, sizes: Sequence[Size]) -> Size:
-    sides = []
-    for side, kernel, stride, pad, dilation in zip(
-        sizes[0],
-        *(values[name] for name in ("kernel", "stride", "pad", "dilation")),
-        strict=False,
-    ):
-        sides.append((side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1)
-    channels = sizes[0][2]
-    if channels % values["group"] or values["num_output"] % values["group"]:
-        raise ValueError(
-            f"group must divide {channels} inputs and {values['num_output']} outputs, "
-            f"got {values['group']}"
-        )
-    return sides[0], sides[1], values["num_output"]
-
-
-def _convolution_weights(values: Values, size: Size) -> int:
-    area = math.prod(values["kernel"])
-    return int(values["num_output"] * (size[2] // values["group"] * area + 1))
-
-
-def _build_convolution(values: Values, name: str, inputs: Sequence[Any]) -> Any:
-    features = inputs[0]
-    if any(values["pad"]):
-        features = keras.layers.ZeroPadding2D(values["pad"], name=f"{name}_pad")(
-            features
-        )
-    common: dict[str, Any] = {
-        "strides": values["stride"],
-        "dilation_rate": values["dilation"],
-        "use_bias": values["bias"],
-        "name": name,
-    }
-    channels = features.shape[-1]
-    # On a CPU a hundred times as fast as a convolution of as many groups.
-    if values["group"] == channels > 1:
-        limit = math.sqrt(3 / math.prod(values["kernel"]))
-        return keras.layers.DepthwiseConv2D(
-            values["kernel"],
-            depth_multiplier=values["num_output"] // channels,
-            depthwise_initializer=keras.initializers.RandomUniform(-limit, limit),
-            **common,
-        )(features)
-    return keras.layers.Conv2D(
-        values["num_output"],
-        values["kernel"],
-        groups=values["group"],
-        kernel_initializer="lecun_uniform",
-        **common,
-    )(features)
-
-
-_CONVOLUTION = LayerType(
-    _read_convolution,
-    {
-        "num_output": _whole(1),
-        "kernel": _pair(1),
-        "stride": _pair(1),
-        "pad": _pair(0),
-        "dilation": _pair(1),
-        "group": _whole(1),
-        "bias": _flag,
-    },
-    _convolution_size,
-    _build_convolution,
-    _convolution_weights,
-)
-
-_DEPTHWISE = replace(_CONVOLUTION, read=_read_depthwise)
-
 # Pooling
 
 
@@ -218,9 +65,9 @@ def _read_pooling(layer: Message) -> dict[str, Any]:
         "pool": {"0": "MAX", "1": "AVE"}.get(
             given.text("pool", "MAX"), given.text("pool", "MAX")
         ),
-        "kernel": _both(given, "kernel_size", 1),
-        "stride": _both(given, "stride", 1),
-        "pad": _both(given, "pad", 0),
+        "kernel": both(given, "kernel_size", 1),
+        "stride": both(given, "stride", 1),
+        "pad": both(given, "pad", 0),
         "whole": given.flag("global_pooling", False),
     }
 
@@ -262,11 +109,11 @@ def _build_pooling(values: Values, name: str, inputs: Sequence[Any]) -> Any:
 _POOLING = LayerType(
     _read_pooling,
     {
-        "pool": _one_of("MAX", "AVE"),
-        "kernel": _pair(1),
-        "stride": _pair(1),
-        "pad": _pair(0),
-        "whole": _flag,
+        "pool": one_of("MAX", "AVE"),
+        "kernel": pair(1),
+        "stride": pair(1),
+        "pad": pair(0),
+        "whole": flag,
     },
     _pooling_size,
     _build_pooling,
@@ -330,7 +177,7 @@ _PRELU = LayerType(
     lambda layer: {
         "shared": layer.message("prelu_param").flag("channel_shared", False)
     },
-    {"shared": _flag},
+    {"shared": flag},
     _same,
     lambda values, name, inputs: keras.layers.PReLU(
         alpha_initializer=keras.initializers.Constant(0.25),
@@ -342,7 +189,7 @@ _PRELU = LayerType(
 
 _NORMALIZE = LayerType(
     _read_normalize,
-    {"scale": finite, "shared": _flag, "epsilon": _at_least_zero},
+    {"scale": finite, "shared": flag, "epsilon": at_least_zero},
     _same,
     lambda values, name, inputs: L2Normalization(
         values["scale"], values["epsilon"], shared=values["shared"], name=name
@@ -352,7 +199,7 @@ _NORMALIZE = LayerType(
 
 _BATCH_NORM = LayerType(
     _read_batch_norm,
-    {"epsilon": _at_least_zero},
+    {"epsilon": at_least_zero},
     _same,
     lambda values, name, inputs: keras.layers.BatchNormalization(
         momentum=_MOMENTUM,
@@ -366,7 +213,7 @@ _BATCH_NORM = LayerType(
 
 _SCALE = LayerType(
     _read_scale,
-    {"bias": _flag},
+    {"bias": flag},
     _same,
     lambda values, name, inputs: ChannelScale(use_bias=values["bias"], name=name)(
         inputs[0]
@@ -377,6 +224,63 @@ _SCALE = LayerType(
 _IDENTITY = _activation(
     lambda layer: {},
     build=lambda values, name, inputs: keras.layers.Identity(name=name)(inputs[0]),
+)
+
+_REGIONS: Final = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+
+
+def _read_lrn(layer: Message) -> dict[str, Any]:
+    given = layer.message("lrn_param")
+    region = given.text("norm_region", _REGIONS[0])
+    return {
+        "size": given.integer("local_size", 5),
+        "alpha": given.number("alpha", 1.0),
+        "beta": given.number("beta", 0.75),
+        "bias": given.number("k", 1.0),
+        "region": dict(zip(("0", "1"), _REGIONS, strict=True)).get(region, region),
+    }
+
+
+def _lrn_size(values: Values, sizes: Sequence[Size]) -> Size:
+    if values["size"] % 2 == 0:
+        raise ValueError(f"local_size must be odd, got {values['size']}")
+    return sizes[0]
+
+
+_LRN = LayerType(
+    _read_lrn,
+    {
+        "size": whole(1, _LARGEST_WINDOW),
+        "alpha": at_least_zero,
+        "beta": at_least_zero,
+        "bias": positive,
+        "region": one_of(*_REGIONS),
+    },
+    _lrn_size,
+    lambda values, name, inputs: LocalResponseNormalization(
+        values["size"],
+        values["alpha"],
+        values["beta"],
+        values["bias"],
+        within_channels=values["region"] == _REGIONS[1],
+        name=name,
+    )(inputs[0]),
+)
+
+
+def _read_power(layer: Message) -> dict[str, Any]:
+    given = layer.message("power_param")
+    if given.number("power", 1.0) != 1.0:
+        raise ValueError(f"power must be 1, got {given.number('power', 1.0)}")
+    return {"scale": given.number("scale", 1.0), "shift": given.number("shift", 0.0)}
+
+
+_POWER = _activation(
+    _read_power,
+    keys={"scale": finite, "shift": finite},
+    build=lambda values, name, inputs: keras.layers.Rescaling(
+        values["scale"], values["shift"], name=name
+    )(inputs[0]),
 )
 
 # Layers of several inputs
@@ -425,7 +329,7 @@ def _build_eltwise(values: Values, name: str, inputs: Sequence[Any]) -> Any:
 
 _ELTWISE = LayerType(
     _read_eltwise,
-    {"operation": _one_of("SUM", "PROD", "MAX"), "coefficients": _numbers},
+    {"operation": one_of("SUM", "PROD", "MAX"), "coefficients": numbers},
     _eltwise_size,
     _build_eltwise,
     inputs=(2, 64),
@@ -456,15 +360,18 @@ _CONCAT = LayerType(_read_concat, {}, _concat_size, _build_concat, inputs=(1, 64
 LAYER_TYPES: Final[dict[str, LayerType]] = {
     "BatchNorm": _BATCH_NORM,
     "Concat": _CONCAT,
-    "Convolution": _CONVOLUTION,
-    "ConvolutionDepthwise": _DEPTHWISE,
-    "DepthwiseConvolution": _DEPTHWISE,
+    "Convolution": CONVOLUTION,
+    "ConvolutionDepthwise": DEPTHWISE,
+    "Deconvolution": DECONVOLUTION,
+    "DepthwiseConvolution": DEPTHWISE,
     "Dropout": _IDENTITY,
     "ELU": _keras_activation("elu"),
     "Eltwise": _ELTWISE,
+    "LRN": _LRN,
     "Normalize": _NORMALIZE,
     "PReLU": _PRELU,
     "Pooling": _POOLING,
+    "Power": _POWER,
     "ReLU": _RELU,
     "ReLU6": _keras_activation("relu6"),
     "Scale": _SCALE,

@@ -17,7 +17,8 @@ from typing import Any, Final
 import keras
 
 from ssdops.anchors import AnchorGrid
-from ssdops.models.caffe.layer_types import LAYER_TYPES, Size, checked_values
+from ssdops.models.caffe.layer_type import Size
+from ssdops.models.caffe.layer_types import LAYER_TYPES, checked_values
 from ssdops.models.caffe.net import MAX_LAYERS
 from ssdops.models.heads import joined_outputs
 from ssdops.models.plain_values import checked_keys

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ssdops.anchors import AnchorGrid, AnchorLevel
-from ssdops.models.caffe.layer_types import LAYER_TYPES, Size
+from ssdops.models.caffe.layer_type import Size
+from ssdops.models.caffe.layer_types import LAYER_TYPES
 from ssdops.models.caffe.net import Net, maker, read_net, where
 from ssdops.models.caffe.network import NAME, feature_sizes, spec
 from ssdops.models.caffe.tail import heads_behind, joined_parts

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdops.anchors import AnchorGrid
+from ssdops.models.caffe.layers import DepthwiseTranspose
 from ssdops.models.caffe.network import keras_names
 from ssdops.models.layers import ChannelScale, L2Normalization
 from ssdops.models.ssd import SSD
@@ -76,6 +77,24 @@ def _expected(layer: Any) -> list[_Blob]:
             _vector(layer.moving_variance),
             _Blob(None, (1,), "divisor"),
         ]
+    if isinstance(layer, DepthwiseTranspose):
+        height, width, channels, _ = layer.kernel.shape
+        blob = _Blob(
+            layer.kernel,
+            (channels, 1, height, width),
+            "channels, 1, height, width",
+            lambda value: value.transpose(2, 3, 0, 1),
+        )
+        return [blob, *_vectors(layer.bias)]
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        height, width, outputs, inputs = layer.kernel.shape
+        blob = _Blob(
+            layer.kernel,
+            (inputs, outputs, height, width),
+            "in, out, height, width",
+            lambda value: value.transpose(2, 3, 1, 0),
+        )
+        return [blob, *_vectors(layer.bias)]
     # A depthwise convolution of Keras is a convolution, too.
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         height, width, inputs, multiplier = layer.kernel.shape
