@@ -29,12 +29,12 @@ def image_array(image: Any) -> npt.NDArray[np.uint8]:
 
     Files are read as `ssdops.image_io.load_image` does. Arrays and tensors are taken as
     RGB: grey ones get three equal channels, transparent pixels are laid over white, of
-    16 bits the high byte is taken, and floating values, which are in [0, 255] too, are
+    16 bits the high byte is taken; all others are in [0, 255], and floating ones are
     rounded.
 
     Args:
         image: Path of a file, or array or tensor of shape [H, W], [H, W, 1], [H, W, 3]
-            or [H, W, 4]; uint8, uint16 or floating.
+            or [H, W, 4], integers or floating.
 
     Raises:
         ssdops.image_io.ImageError: If a file cannot be read, or an array has another
@@ -72,12 +72,13 @@ def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     # bfloat16 is of no kind that NumPy knows.
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        values = array.astype(np.float32)
-        low, high = float(values.min()), float(values.max())
-        if not (low >= 0.0 and high <= 255.0):
-            raise ImageError(
-                f"floating pixels must lie in [0, 255], got {low:g} to {high:g}"
-            )
-        return np.rint(values).astype(np.uint8)
-    raise ImageError(f"pixels must be uint8, uint16 or floating, got {array.dtype}")
+    is_floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    if is_floating:
+        array = array.astype(np.float32)
+    elif array.dtype.kind not in "iu":
+        raise ImageError(f"pixels must be numbers, got {array.dtype}")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):  # nor NaN
+        kind = "floating" if is_floating else array.dtype.name
+        raise ImageError(f"{kind} pixels must lie in [0, 255], got {low:g} to {high:g}")
+    return (np.rint(array) if is_floating else array).astype(np.uint8)

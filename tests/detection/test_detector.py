@@ -74,6 +74,9 @@ def test_kinds_of_arrays() -> None:
     np.testing.assert_array_equal(image_array(rgb.astype(np.float64) + 0.2), rgb)
     np.testing.assert_array_equal(image_array(tf.cast(rgb, tf.bfloat16)), rgb)
     np.testing.assert_array_equal(image_array(rgb.astype(np.uint16) * 257), rgb)
+    # What TensorFlow makes of a list of arrays of bytes.
+    np.testing.assert_array_equal(image_array(tf.stack([rgb, rgb])[0]), rgb)
+    np.testing.assert_array_equal(image_array(rgb.astype(np.int64)), rgb)
     grey = rgb[..., :1]
     for array in (grey, grey[..., 0]):
         np.testing.assert_array_equal(image_array(array), np.repeat(grey, 3, axis=-1))
@@ -98,8 +101,9 @@ def test_transparent_pixels_lie_over_white() -> None:
     [
         (np.zeros((4, 4, 2), np.uint8), r"got ndarray of shape \[4, 4, 2\]"),
         (np.zeros((0, 4, 3), np.uint8), "shape"),
-        (np.zeros((4, 4, 3), bool), "uint8, uint16 or floating, got bool"),
-        (np.zeros((4, 4, 3), np.int32), "got int32"),
+        (np.zeros((4, 4, 3), bool), "pixels must be numbers, got bool"),
+        (np.full((4, 4, 3), 256), r"int64 pixels must lie in \[0, 255\], got 256 to"),
+        (np.full((4, 4, 3), -1, np.int8), "int8 pixels must lie in"),
         (np.full((4, 4, 3), 256.0), r"\[0, 255\], got 256 to 256"),
         (np.full((4, 4, 3), np.nan), r"got nan"),
         (np.full((4, 4, 3), -1.0), "got -1"),
