@@ -103,6 +103,46 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
+# Each is two of the one before.
+TUPLES = b")" + b"".join(bytes([*b"q", i, *b"h", i, *b"\x86"]) for i in range(60))
+BOMBS = {
+    "a key that is hashed for ever": b"}" + TUPLES + b"Ns.",
+    "one of several keys": b"}(" + TUPLES + b"Nu.",
+    "a key of a new dictionary": b"(" + TUPLES + b"Nd.",
+    "a set": b"\x8f(" + TUPLES + b"\x90.",
+    "a frozen set": b"(" + TUPLES + b"\x91.",
+    "a place in memory": b"}r\xff\xff\xff\x7f.",
+    "bytes": b"\x96" + (2**40).to_bytes(8, "little") + b".",
+    "a text": b"\x8d" + (2**40).to_bytes(8, "little") + b".",
+    "attributes of a function": b"ctorch._utils\n_rebuild_tensor\n}b.",
+    "attributes of a type": b"ctorch\nFloatStorage\n}X\x05\x00\x00\x00dtypeX\x03\x00"
+    b"\x00\x00<f8sb.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.timeout(60)
+def test_small_files_that_ask_for_much(name: str, old: bool, tmp_path: Path) -> None:
+    """They are refused at once, and nothing of ours is changed by them."""
+    content = b"\x80\x04" + BOMBS[name]
+    path = (write_pickles if old else write_archive)(tmp_path / "net.pth", content, {})
+    with pytest.raises(ValueError, match=r"net\.pth"):
+        read_torch(path)
+    write_torch(path, state(), old=old)
+    np.testing.assert_array_equal(read_torch(path)["a.weight"], VALUES["a.weight"])
+
+
+@pytest.mark.timeout(60)
+def test_a_version_that_is_printed_for_ever(tmp_path: Path) -> None:
+    value: Any = ()
+    for _ in range(60):
+        value = (value, value)
+    path = write_pickles(tmp_path / "net.pth", pickle.dumps({}), {}, version=value)
+    with pytest.raises(ValueError, match="has the version of a tuple, 1001 is known"):
+        read_torch(path)
+
+
 def tensor(value: Any = (1.0, 2.0, 3.0), **changes: Any) -> dict[str, FakeTensor]:
     made = FakeTensor(np.array(value, np.float32))
     for name, change in changes.items():
@@ -179,7 +219,7 @@ def test_files_that_are_refused(
     ("changes", "message"),
     [
         ({"version": 1000}, "has the version 1000, 1001 is known"),
-        ({"version": None}, "has the version None"),
+        ({"version": None}, "has the version of a NoneType"),
         ({"system": {"little_endian": False}}, "big-endian"),
         ({"system": [1]}, "big-endian"),
         ({"keys": "a"}, "does not list its numbers"),

@@ -217,6 +217,7 @@ WHOLE = npz_bytes(a=np.random.default_rng(0).normal(size=(100, 30)))
         npz_with_member(header("(3,)") + bytes(11)),
         npz_with_member(header("(3,)") + bytes(13)),
         npz_with_member(header("__import__('os')")),
+        npz_with_member(header("(3,) + (")),
     ],
     ids=[
         "empty",
@@ -235,6 +236,7 @@ WHOLE = npz_bytes(a=np.random.default_rng(0).normal(size=(100, 30)))
         "short data",
         "long data",
         "code in header",
+        "open bracket in header",
     ],
 )
 def test_damaged_or_dangerous_files_are_refused(content: bytes, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -36,6 +36,7 @@ _PICKLE: Final = "data.pkl"
 # The numbers are elsewhere: a pickle of tensor names is small.
 _MAX_PICKLE_BYTES: Final = 16 * 2**20
 _MAX_DIMENSIONS: Final = 32
+_MAX_INDEX: Final = 2**63
 # What files from before PyTorch 1.6 begin with, pickled.
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _VERSION: Final = 1001
@@ -52,6 +53,8 @@ _STORAGES: Final = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# What names something in a dictionary.
+_KEYS: Final = (str, int, float, bool, bytes, type(None))
 # Where programs keep the weights among other things.
 _WEIGHT_KEYS: Final = ("state_dict", "model", "model_state_dict")
 
@@ -129,16 +132,68 @@ _ALLOWED: Final = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+# The one that is written in Python: its memory of what was unpickled grows with what it
+# holds, that of the other with a number in the file.
+_PythonUnpickler: Any = pickle._Unpickler
+_OPERATIONS: Final = (
+    *("PROTO", "FRAME", "STOP", "MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    *("BINPERSID", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET"),
+    *("LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1"),
+    *("BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
+    *("SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "UNICODE", "BINUNICODE"),
+    *("SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
+    *("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+)
+
+
+class _Operations(dict[int, Any]):
+    """Methods of an unpickler by the code of what they do."""
+
+    def __missing__(self, code: int) -> Any:
+        raise pickle.UnpicklingError(
+            f"it has the operation {code}, which weights do not need"
+        )
+
+
+class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
     """Knows tensors, dictionaries and plain values, and nothing else.
 
     Attributes:
         dtypes: Of all storages by their keys.
     """
 
+    dispatch: ClassVar = _Operations(
+        (code, _PythonUnpickler.dispatch[code])
+        for (code,) in (getattr(pickle, name) for name in _OPERATIONS)
+    )
+
     def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.dtypes: dict[str, str] = {}
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_build(self) -> None:
+        # Anything else that it could change is ours.
+        if not isinstance(self.stack[-2], _Dict):
+            raise pickle.UnpicklingError("it gives attributes to what has none")
+        super().load_build()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -160,6 +215,13 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("it refers to something that is no storage")
         self.dtypes[pid[2]] = pid[1].dtype
         return _Storage(pid[2], pid[1].dtype)
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Refuses what may take for ever to hash, as tuples of tuples of tuples do."""
+    for key in keys:
+        if type(key) not in _KEYS:
+            raise pickle.UnpicklingError(f"a {type(key).__name__} is no name")
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -253,7 +315,9 @@ def _of_pickles(data: memoryview) -> dict[str, Array]:
         raise ValueError("it is neither a zip archive nor what came before")
     version, system = _Unpickler(file).load(), _Unpickler(file).load()
     if version != _VERSION:
-        raise ValueError(f"it has the version {version!r}, {_VERSION} is known")
+        # What else it is may be too long to print.
+        found = version if type(version) is int else f"of a {type(version).__name__}"
+        raise ValueError(f"it has the version {found}, {_VERSION} is known")
     if not isinstance(system, Mapping) or system.get("little_endian") is not True:
         raise ValueError("its numbers are big-endian")
     unpickler = _Unpickler(file)
@@ -337,7 +401,9 @@ def _array(name: str, tensor: _Tensor, numbers: Array) -> Array:
         if (
             not isinstance(values, tuple)
             or len(values) > _MAX_DIMENSIONS
-            or not all(type(value) is int and value >= 0 for value in values)
+            or not all(
+                type(value) is int and 0 <= value < _MAX_INDEX for value in values
+            )
         ):
             raise ValueError(f"tensor {name} has no size, stride and offset")
     if len(size) != len(stride):
