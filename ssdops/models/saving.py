@@ -12,7 +12,8 @@ from typing import Any, Final
 from ssdops.models.registry import build_from_spec
 from ssdops.models.spec import ModelSpec
 from ssdops.models.ssd import FORMAT, FORMAT_VERSION, MODEL_FILE, SSD, WEIGHTS_FILE
-from ssdops.models.weights.arrays import assign_all, checked_tensor
+from ssdops.models.weights.arrays import assign_all, checked_tensor, read_file
+from ssdops.models.weights.hdf5_check import check_hdf5
 from ssdops.models.weights.safetensors_file import (
     read_safetensors,
     read_safetensors_metadata,
@@ -96,6 +97,7 @@ def _load_folder(folder: Path) -> SSD:
         raise ValueError(f"{description_path} is larger than any model description")
     model = _described(description_path, description_path.read_bytes())
     try:
+        check_hdf5(read_file(weights_path))
         model.network.load_weights(weights_path)
     # Keras and h5py raise OSError, KeyError, ValueError and others for damaged files.
     except Exception as error:

@@ -20,6 +20,7 @@ from ssdops.models.weights.arrays import (
     numbers_from_bytes,
     read_file,
 )
+from ssdops.models.weights.hdf5_check import check_hdf5
 
 __all__ = ["read_keras"]
 
@@ -60,6 +61,7 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, Array]:
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             data = memoryview(_member(data))
+        check_hdf5(data)
         with h5py.File(io.BytesIO(data), "r") as file:
             arrays = _weights(file)
     # Damage shows in h5py as nearly every kind of error.
