@@ -279,12 +279,15 @@ def build_from_weights(
             graph (`.pb`) of the Object Detection API, of TensorFlow 1 or 2, for
             "ssd300_mobilenet_v1" and "ssd300_mobilenet_v2".
             `.pth` or `.safetensors` of torchvision's models for "ssd300_vgg16" and
-            "ssdlite320_mobilenet_v3_large", `.pt` of NVIDIA's SSD300 for the ResNets.
+            "ssdlite320_mobilenet_v3_large", of `amdegroot/ssd.pytorch` and of
+            `lufficc/SSD` for the VGG-16 models, `.pt` of NVIDIA's SSD300 for the
+            ResNets.
 
             Without `strict` also backbones that were trained to classify: those of
-            torchvision for the ResNets and the VGG-16 with batch normalisation; those
-            of `keras.applications` (`.h5`, `.keras`, or `.npz` and `.safetensors` of
-            arrays `weight.path`) for the VGG-16 without, MobileNet-V1, V2 and V3 Large.
+            torchvision for the ResNets and the VGG-16 models; those of
+            `keras.applications` (`.h5`, `.keras`, or `.npz` and `.safetensors` of
+            arrays `weight.path`) for the VGG-16 without batch normalisation,
+            MobileNet-V1, V2 and V3 Large.
         class_names: Names of all classes, index 0 the background; None for numbers.
         strict: Whether the file must have all tensors of the model and no others. If
             not, a backbone alone will do: the rest of the model keeps its random
