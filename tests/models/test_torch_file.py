@@ -108,7 +108,7 @@ TUPLES = b")" + b"".join(bytes([*b"q", i, *b"h", i, *b"\x86"]) for i in range(60
 BOMBS = {
     "a key that is hashed for ever": b"}" + TUPLES + b"Ns.",
     "one of several keys": b"}(" + TUPLES + b"Nu.",
-    "a key of a new dictionary": b"(" + TUPLES + b"Nd.",
+    "a key of a new dictionary": b"(" + TUPLES + b"N" + b"d.",
     "a set": b"\x8f(" + TUPLES + b"\x90.",
     "a frozen set": b"(" + TUPLES + b"\x91.",
     "a place in memory": b"}r\xff\xff\xff\x7f.",
