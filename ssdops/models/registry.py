@@ -348,15 +348,22 @@ def _recognized(arrays: Mapping[str, Array], options: Mapping[str, Any]) -> str:
     Raises:
         ValueError: If there is none; the message tells why not, model by model.
     """
-    reasons: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    near: dict[str, list[str]] = {}
     for name, entry in _MODELS.items():
         if entry.weights is None:
             continue
         try:
+            entry.weights.options(arrays)
+        except ValueError as error:
+            others.setdefault(str(error), []).append(name)
+            continue
+        try:
             _built_from_arrays(name, arrays, None, True, options)
         except ValueError as error:
-            reasons.setdefault(str(error), []).append(name)
+            near.setdefault(str(error), []).append(name)
             continue
         return name
-    listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
-    raise ValueError(f"it fits no model as a whole ({listed})")
+    # Where the file has the right names, what is wrong with the others says nothing.
+    listed = (f"{', '.join(names)}: {why}" for why, names in (near or others).items())
+    raise ValueError(f"it fits no model as a whole ({'; '.join(listed)})")

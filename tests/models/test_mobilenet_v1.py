@@ -257,3 +257,18 @@ def test_a_bias_of_another_size_leaves_the_normalisation_alone(
     np.testing.assert_array_equal(norm.moving_variance, 1)
     norm = trainable.network.get_layer("Conv2d_1_pointwise_bn")
     np.testing.assert_allclose(norm.moving_variance, 0.999, rtol=1e-6)
+
+
+def test_only_the_model_that_nearly_fits_is_named(
+    arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    """What is wrong with all others would bury it."""
+    name = next(name for name in arrays if "Conv2d_3_pointwise" in name)
+    left_out = (name, "anchors")
+    rest = {key: value for key, value in arrays.items() if key not in left_out}
+    np.savez(tmp_path / "net.npz", **rest)
+    with pytest.raises(ValueError, match="1 missing") as error:
+        build_from_weights(None, tmp_path / "net.npz")
+    message = str(error.value)
+    assert "(ssd300_mobilenet_v1: the weights do not fit model" in message
+    assert "resnet" not in message

@@ -208,7 +208,15 @@ def test_outputs_are_those_of_the_trained_network(
     path = tmp_path / "model.ckpt"
     if kind == "checkpoint":
         slots = {f"{name}/RMSProp": value for name, value in variables.items()}
-        write_checkpoint(path, {**slots, **variables, "global_step": np.int64(3)})
+        # Ranges of numbers, as training for quantisation keeps them.
+        ranges = {
+            f"{name}_quant/{end}": np.float32(1)
+            for name in variables
+            if name.endswith("weights")
+            for end in ("min", "max", "max/biased")
+        }
+        stored = {**slots, **variables, **ranges, "global_step": np.int64(3)}
+        write_checkpoint(path, stored)
     elif kind == "average":
         averages = {
             f"{name}/ExponentialMovingAverage": value

@@ -75,7 +75,7 @@ def load_mobilenet_v2_arrays(
     stored: dict[tuple[str, str], tuple[str, Array]] = {}
     loader = WeightLoader(strict)
     for name, value in averaged(arrays).items():
-        place = None if "|" in name else _place(name, sources)
+        place = _place(name, sources) if _is_tensor(name, value) else None
         if place is not None and place[0] in layers:
             stored[place] = name, value
         elif place is not None or _VARIABLE.fullmatch(name):
@@ -109,6 +109,14 @@ def load_mobilenet_v2_arrays(
         if layer.bias is not None:
             _take(loader, stored, name, {"bias": layer.bias})
     return loader.finish(model.spec.name)
+
+
+def _is_tensor(name: str, value: Array) -> bool:
+    """Whether an array is one of numbers, not a note on how others are quantised.
+
+    The ranges that training for quantisation keeps are single numbers.
+    """
+    return "|" not in name and value.ndim > 0
 
 
 def _place(name: str, sources: list[str]) -> tuple[str, str] | None:
@@ -182,7 +190,7 @@ def inferred_options(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """
     found: dict[tuple[str, str], Array] = {}
     for name, value in averaged(arrays).items():
-        place = None if "|" in name else _place(name, ["first"])
+        place = _place(name, ["first"]) if _is_tensor(name, value) else None
         if place is not None:
             found[place] = value
     trained = is_trained(arrays)
