@@ -79,9 +79,42 @@ def test_without_python_nothing_is_checked(
     check_hdf5(WHOLE)
 
 
-def test_what_is_not_stored_is_not_read() -> None:
-    """A dataset that claims more than any file of weights holds."""
+def claim(file: h5py.File) -> None:
+    file.create_dataset("a", (2**50,), "f4", chunks=(1024,))
+
+
+def link(file: h5py.File) -> None:
+    file["a"] = h5py.ExternalLink("other.h5", "/a")
+
+
+def outside(file: h5py.File) -> None:
+    file.create_dataset("a", (3,), "f4", external=[("other.bin", 0, 12)])
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "a", (3,))
+    file.create_virtual_dataset("a", layout)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (claim, "claims 4503599627370496 bytes, of which 0 are stored"),
+        (link, "/a is in another file"),
+        (outside, "numbers of a are in another file"),
+        (virtual, "numbers of a are in another file"),
+    ],
+)
+def test_what_is_not_in_the_file(write: Any, message: str, tmp_path: Path) -> None:
+    """Nothing of it is read, also where Keras itself reads the file."""
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
-        file.create_dataset("a", (2**50,), "f4", chunks=(1024,))
-    check_hdf5(stream.getvalue())
+        write(file)
+    with pytest.raises(ValueError, match=message):
+        check_hdf5(stream.getvalue())
+    folder = build_model("ssd_small", image_size=(64, 64), width=0.125).save(tmp_path)
+    with h5py.File(folder / "model.weights.h5", "a") as file:
+        write(file)
+    with pytest.raises(ValueError, match=message):
+        load_model(folder)

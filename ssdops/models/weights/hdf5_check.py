@@ -26,6 +26,8 @@ _BYTES_PER_SECOND: Final = 20_000_000
 def check_hdf5(data: bytes | memoryview) -> None:
     """Reads all of a file elsewhere, to see whether that can be done here.
 
+    Data in other files, and claims of more than the file can hold, are refused.
+
     It takes a quarter of a second and the time to read the file. Where Python cannot be
     started, as in programs that have it inside, nothing is checked.
 
@@ -33,7 +35,7 @@ def check_hdf5(data: bytes | memoryview) -> None:
         data: What the file holds.
 
     Raises:
-        ValueError: If the library crashes, hangs or cannot read it.
+        ValueError: If the library crashes, hangs or cannot read it, or it is refused.
     """
     command = [sys.executable, "-I", str(_VISITOR), json.dumps(sys.path)]
     seconds = _SECONDS + len(data) / _BYTES_PER_SECOND

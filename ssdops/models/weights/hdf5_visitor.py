@@ -13,13 +13,52 @@ import resource
 import sys
 from typing import Any, Final
 
-__all__ = ["REFUSED", "main"]
+__all__ = ["REFUSED", "check_dataset", "main"]
 
 REFUSED: Final = "refused: "
 
-# A dataset may claim more than its file could ever hold.
+# A dataset may claim any size and store nothing of it; gzip shrinks to a thousandth.
+_CHECKED_BYTES: Final = 2**24
+_MAX_EXPANSION: Final = 1100
 _MAX_BYTES: Final = 4 * 2**30
 _MAX_MEMORY: Final = 24 * 2**30
+
+
+def check_dataset(name: str, dataset: Any) -> int:
+    """Returns the bytes of a dataset of h5py, checked to be in the file.
+
+    Raises:
+        ValueError: If they are in another file, or more than the file can hold.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"the numbers of {name} are in another file")
+    size: int = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+    held = dataset.id.get_storage_size()
+    if size > _CHECKED_BYTES and size > _MAX_EXPANSION * held:
+        raise ValueError(f"{name} claims {size} bytes, of which {held} are stored")
+    return size
+
+
+def _visit(file: Any, h5py: Any) -> None:
+    """Reads everything in a file."""
+    left = _MAX_BYTES
+
+    def visit(name: str, thing: Any) -> None:
+        nonlocal left
+        for key in thing.attrs:
+            thing.attrs[key]
+        if isinstance(thing, h5py.Dataset):
+            left -= check_dataset(name, thing)
+            if left < 0:
+                raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+            thing[()]
+            return
+        for key in thing:
+            if isinstance(thing.get(key, getlink=True), h5py.ExternalLink):
+                raise ValueError(f"{name}/{key} is in another file")
+
+    visit("", file)
+    file.visititems(visit)
 
 
 def main() -> None:
@@ -32,24 +71,9 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if most == resource.RLIM_INFINITY or most > _MAX_MEMORY:
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, most))
-    left = _MAX_BYTES
-
-    def visit(name: str, thing: Any) -> None:
-        nonlocal left
-        for key in thing.attrs:
-            thing.attrs[key]
-        if not isinstance(thing, h5py.Dataset) or thing.shape is None:
-            return
-        if thing.is_virtual or thing.external:
-            return  # refused later
-        left -= math.prod(thing.shape) * thing.dtype.itemsize
-        if left >= 0:
-            thing[()]
-
     try:
         with h5py.File(io.BytesIO(sys.stdin.buffer.read()), "r") as file:
-            visit("", file)
-            file.visititems(visit)
+            _visit(file, h5py)
     # Damage shows in h5py as nearly every kind of error.
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__

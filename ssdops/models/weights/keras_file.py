@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from ssdops.models.weights.arrays import (
     read_file,
 )
 from ssdops.models.weights.hdf5_check import check_hdf5
+from ssdops.models.weights.hdf5_visitor import check_dataset
 
 __all__ = ["read_keras"]
 
@@ -31,9 +31,6 @@ _WORDS: Final = {
     2: ("kernel", "bias"),
     4: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-# A dataset may claim any size and store nothing of it; gzip shrinks to a thousandth.
-_CHECKED_BYTES: Final = 2**24
-_MAX_EXPANSION: Final = 1100
 
 
 def read_keras(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -191,13 +188,8 @@ def _numbers(dataset: h5py.Dataset) -> Array:
 
 def _checked_size(name: str, dataset: h5py.Dataset) -> int:
     """Returns the bytes of a dataset, checked to be numbers that the file holds."""
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"the numbers of {name} are in another file")
+    size = check_dataset(name, dataset)
     is_number = dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)
     if not is_number or dataset.shape is None:
         raise ValueError(f"{name} must hold numbers, got dtype {dataset.dtype}")
-    size: int = math.prod(dataset.shape) * dataset.dtype.itemsize
-    held = dataset.id.get_storage_size()
-    if size > _CHECKED_BYTES and size > _MAX_EXPANSION * held:
-        raise ValueError(f"{name} claims {size} bytes, of which {held} are stored")
     return size
