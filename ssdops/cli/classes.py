@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["chosen_classes", "read_labels"]
+__all__ = ["chosen_classes", "read_labels", "suggested_labels"]
 
-VOC = "voc"
-UNUSED = "???"
+LISTS = ("voc", "coco", "coco91")
 MAX_LABELS_BYTES = 4 * 2**20
 # As many classes as any model has.
 MAX_LABEL = 1000
@@ -19,8 +19,8 @@ def chosen_classes(text: str) -> tuple[str, ...]:
     """Returns the names of all classes, the first for the background.
 
     Args:
-        text: "voc" for the classes of Pascal VOC, or a text file of names, one a line,
-            with "background" before them or not.
+        text: "voc" for the classes of Pascal VOC, "coco" for those of COCO, or a text
+            file of names, one a line, with "background" before them or not.
 
     Raises:
         OSError: If the file cannot be read.
@@ -29,8 +29,9 @@ def chosen_classes(text: str) -> tuple[str, ...]:
     from ssdops.data import read_class_names
     from ssdops.models.class_names import VOC_CLASS_NAMES
 
-    if text == VOC:
-        return VOC_CLASS_NAMES
+    known = _known_lists()
+    if text in known:
+        return known[text]
     if not Path(text).is_file():
         raise ValueError(f"classes file {text} does not exist")
     background = VOC_CLASS_NAMES[0]
@@ -38,25 +39,56 @@ def chosen_classes(text: str) -> tuple[str, ...]:
     return (background, *(name for name in names if name != background))
 
 
+def _known_lists() -> dict[str, tuple[str, ...]]:
+    from ssdops.models.class_names import (
+        COCO_CLASS_NAMES,
+        COCO_ID_NAMES,
+        VOC_CLASS_NAMES,
+    )
+
+    lists = (VOC_CLASS_NAMES, COCO_CLASS_NAMES, COCO_ID_NAMES)
+    return dict(zip(LISTS, lists, strict=True))
+
+
+def suggested_labels(class_names: Sequence[str]) -> str | None:
+    """Returns the list that classes without names are probably of, None if of none.
+
+    Args:
+        class_names: Of a model, index 0 the background.
+    """
+    if class_names[1] != "class 1":
+        return None
+    counts = {len(names): text for text, names in _known_lists().items()}
+    return counts.get(len(class_names))
+
+
 def read_labels(path: Path) -> list[str]:
     """Returns the names in a labels file, the first for class 0, the background.
 
     Args:
-        path: UTF-8 text, one name a line from class 0 on; the name of class 0 is always
-            "background", empty lines at the end do not count. Or a label map (`.pbtxt`
-            of the Object Detection API, `.prototxt` of Caffe); classes between that it
-            does not name are called "???".
+        path: "voc", "coco" for the 80 classes of COCO in a row, "coco91" for the same
+            by the numbers of COCO's categories. Or a file: UTF-8 text, one name a line
+            from class 0 on; the name of class 0 is always "background", empty lines at
+            the end do not count. Or a label map (`.pbtxt` of the Object Detection API,
+            `.prototxt` of Caffe); classes between that it does not name are called
+            "???".
 
     Raises:
         ValueError: If the file is absent, too large, no text or no label map, has a
             class beyond 1000, or names no class but the background.
     """
+    known = _known_lists()
+    if str(path) in known and not path.is_file():
+        return list(known[str(path)])
     if not path.is_file():
-        raise ValueError(f"labels file {path} does not exist")
+        raise ValueError(
+            f"labels file {path} does not exist; there are the lists {', '.join(LISTS)}"
+        )
     if path.stat().st_size > MAX_LABELS_BYTES:
         raise ValueError(f"labels file {path} is larger than {MAX_LABELS_BYTES} bytes")
     if path.suffix.lower() in LABEL_MAPS:
         from ssdops.data.label_map import read_label_map
+        from ssdops.models.class_names import UNUSED_NAME
 
         named = read_label_map(path)
         last = max(named)
@@ -64,7 +96,7 @@ def read_labels(path: Path) -> list[str]:
             raise ValueError(
                 f"labels file {path} has class {last}, more than {MAX_LABEL}"
             )
-        names = [named.get(label, UNUSED) for label in range(last + 1)]
+        names = [named.get(label, UNUSED_NAME) for label in range(last + 1)]
     else:
         try:
             text = path.read_text("utf-8-sig")

@@ -38,7 +38,8 @@ def detect(
         typer.Option(
             help="Class names, one a line, the first for class 0, the background; "
             "'???' marks unused classes. Or a label map of the Object Detection API "
-            "or of Caffe (.pbtxt, .prototxt). A saved model brings its own."
+            "or of Caffe (.pbtxt, .prototxt), or 'voc', 'coco' or 'coco91'. A saved "
+            "model brings its own."
         ),
     ] = None,
     score_threshold: Annotated[

@@ -63,8 +63,8 @@ def evaluate(
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Class names, a file with one a line, or 'voc' for those of Pascal "
-            "VOC. With --model: which of its classes to use (airplane and aeroplane "
+            help="Class names, a file with one a line, or 'voc' or 'coco' for theirs. "
+            "With --model: which of its classes to use (airplane and aeroplane "
             "are the same), by default all. With --detections: by default those in "
             "NAME.classes.txt beside NAME.json, else those of the data set. The "
             "category_id of a JSON file is that of COCO's ground truth; for a data set "

@@ -68,14 +68,15 @@ def import_model(
         typer.Option(
             help="Names of the classes of the weights, one a line, the first for class "
             "0, the background; '???' marks unused classes. Or a label map of the "
-            "Object Detection API or of Caffe (.pbtxt, .prototxt)."
+            "Object Detection API or of Caffe (.pbtxt, .prototxt), or 'voc', 'coco' "
+            "(80 classes in a row) or 'coco91' (with the gaps of COCO's numbers)."
         ),
     ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Have these classes instead: 'voc' for those of Pascal VOC, or a file "
-            "with one name a line. Those that the weights lack begin at random."
+            help="Have these classes instead: 'voc' or 'coco', or a file with one name "
+            "a line. Those that the weights lack begin at random."
         ),
     ] = None,
     partial: Annotated[
@@ -257,8 +258,13 @@ def _contents(source: str, model: SSD, report: LoadReport) -> dict[str, Any]:
 
 def _show(console: Console, source: str, model: SSD, report: LoadReport) -> None:
     """Prints what was loaded, and the tensors that were not, or in part."""
+    from ssdops.cli.classes import suggested_labels
+
     _say(console, f"{source}: {model.spec.name}, {model.spec.num_classes} classes")
     _say(console, _anchors(model, report))
+    suggested = suggested_labels(model.class_names)
+    if suggested is not None and not report.missing:
+        _say(console, f"classes: without names; --labels {suggested} has as many")
     entries = report.entries()
     sizes: Mapping[str, list[tuple[int, ...]]] = {
         state: [shape for kind, _, shape, _ in entries if kind == state]

@@ -21,11 +21,9 @@ from ssdops.detection.video import read_frames
 from ssdops.detection.views import TestTimeAugmentation, View, merge_views
 from ssdops.image_io import ImageError
 from ssdops.models import SSD, available_models, build_from_weights, load_model
+from ssdops.models.class_names import UNUSED_NAME
 
 __all__ = ["UNUSED_NAME", "Detector"]
-
-UNUSED_NAME = "???"
-"""The name of classes that are never shown, as label maps write it."""
 
 _DECODING_THREADS = 2
 

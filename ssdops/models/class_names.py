@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of classes: those of Pascal VOC, and what other data sets call the same."""
+"""Names of classes: those of Pascal VOC and COCO, and what is called the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-__all__ = ["VOC_CLASS_NAMES", "match_class_names"]
+__all__ = [
+    "COCO_CLASS_NAMES",
+    "COCO_ID_NAMES",
+    "UNUSED_NAME",
+    "VOC_CLASS_NAMES",
+    "match_class_names",
+]
+
+UNUSED_NAME: Final = "???"
+"""The name of classes that are never shown, as label maps write it."""
 
 VOC_CLASS_NAMES: Final = (
     "background",
@@ -32,6 +41,36 @@ VOC_CLASS_NAMES: Final = (
     "tvmonitor",
 )
 """The classes of Pascal VOC in the order of the official code."""
+
+COCO_CLASS_NAMES: Final = (
+    "background",
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck"),
+    *("boat", "traffic light", "fire hydrant", "stop sign", "parking meter", "bench"),
+    *("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"),
+    *("giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove"),
+    *("skateboard", "surfboard", "tennis racket", "bottle", "wine glass", "cup"),
+    *("fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange"),
+    *("broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse"),
+    *("remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink"),
+    *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
+    *("hair drier", "toothbrush"),
+)
+"""The 80 classes of COCO in a row, as the official code numbers them."""
+
+# Numbers of categories that COCO has no objects of.
+_NOT_IN_COCO: Final = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+
+
+def _by_category() -> tuple[str, ...]:
+    names = iter(COCO_CLASS_NAMES)
+    ids = range(len(COCO_CLASS_NAMES) + len(_NOT_IN_COCO))
+    return tuple(UNUSED_NAME if i in _NOT_IN_COCO else next(names) for i in ids)
+
+
+COCO_ID_NAMES: Final = _by_category()
+"""The classes of COCO by the numbers of its categories, with gaps between them."""
 
 # Names of COCO, where they are not those of VOC but for spaces.
 _SAME: Final = {

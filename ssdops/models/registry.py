@@ -73,11 +73,13 @@ class ModelEntry:
             model's own options become a specification.
         network: A specification becomes the Keras network.
         weights: Format of published weights, None if there are none.
+        class_names: Names of all classes, if the model is for these alone.
     """
 
     spec: Callable[..., ModelSpec]
     network: Callable[[ModelSpec], keras.Model]
     weights: WeightFormat | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def _or_application(
@@ -170,7 +172,7 @@ _MODELS: dict[str, ModelEntry] = {
     ),
     "mobilenet_ssd": ModelEntry(mobilenet_ssd.spec, mobilenet_ssd.network, _CAFFE),
     "ssd300_resnet10_face": ModelEntry(
-        resnet10_face.spec, resnet10_face.network, _FACE
+        resnet10_face.spec, resnet10_face.network, _FACE, ("background", "face")
     ),
     "ssdlite320_mobilenet_v3_large": ModelEntry(
         mobilenet_v3.spec, mobilenet_v3.network, _SSDLITE
@@ -251,7 +253,10 @@ def build_from_spec(spec: ModelSpec, class_names: Sequence[str] | None = None) -
     model_spec(
         spec.name, num_classes=spec.num_classes, anchors=spec.anchors, **spec.options
     )
-    return SSD(spec, _entry(spec.name).network(spec), class_names)
+    entry = _entry(spec.name)
+    if class_names is None and len(entry.class_names) == spec.num_classes:
+        class_names = entry.class_names
+    return SSD(spec, entry.network(spec), class_names)
 
 
 def build_from_weights(

@@ -99,6 +99,7 @@ def test_a_prototxt_is_a_model(run: Run, tmp_path: Path) -> None:
     result = run(*described, "--mean", "127.5,127.5,127.5", "--scale", "0.007843")
     assert result.exit_code == 0, result.output
     assert "caffe_network, 21 classes" in result.output
+    assert "classes: without names; --labels voc has as many" in result.output
     spec = ssdops.load(tmp_path / "out").spec
     named = build_model("mobilenet_ssd").spec
     assert spec.anchors == named.anchors
@@ -138,6 +139,7 @@ def test_a_backbone_and_the_rest_at_random(run: Run, tmp_path: Path) -> None:
     assert "and 50 more" in result.output
     found = states(tmp_path / "vgg")
     assert "anchors: ssd300_voc, 8732\n" in result.output
+    assert "without names" not in result.output
     assert found["loaded"] == ["conv1_1|0", "conv1_1|1"]
     assert found["skipped"] == ["fc8|0"]
     assert len(found["missing"]) == 69
@@ -186,10 +188,26 @@ def test_a_model_is_not_replaced_unasked(run: Run, saved: Path, tmp_path: Path) 
     assert ssdops.load(tmp_path / "out").class_names == ("background", "a", "b", "c")
 
 
+def test_labels_of_coco_by_its_numbers(run: Run, tmp_path: Path) -> None:
+    weights = data_path(f"{COCO}/detect.tflite")
+    result = run(weights, "--to", "out")
+    assert "classes: without names; --labels coco91 has as many" in result.output
+    result = run(weights, "--to", "named", "--labels", "coco91")
+    assert "without names" not in result.output
+    names = ssdops.load(tmp_path / "named").class_names
+    lines = data_path(f"{COCO}/labelmap.txt").read_text().split("\n")
+    assert names[1:] == tuple(lines[1:91])
+    result = run(weights, "--to", "new", "--labels", "coco")
+    assert "predict 91 classes including the background, got 81 names" in result.output
+    result = run(weights, "--to", "new", "--labels", "coco80")
+    assert "coco80 does not exist; there are the lists voc, coco" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("none.tflite",), "none.tflite does not exist"),
+        (("none",), "weights none do not exist"),
         (("folder",), "folder"),
         (("model.zip",), "must end in one of"),
         (("{saved}", "--model", "ssd_small"), "is a saved model: leave out --model"),

@@ -13,7 +13,13 @@ from support.caffe_parity import assert_same_detections, assert_same_priors
 from support.caffemodel import caffemodel
 from support.data import data_path
 
-from ssdops.models import SSD, build_from_prototxt, build_from_weights, load_model
+from ssdops.models import (
+    SSD,
+    build_from_prototxt,
+    build_from_weights,
+    build_model,
+    load_model,
+)
 from ssdops.models.weights import read_weights
 from ssdops.models.weights.opencv_face_graph import with_caffe_blobs
 
@@ -201,3 +207,9 @@ def test_it_trains(model: SSD) -> None:
     for gradient in tape.gradient(loss, network.trainable_variables):
         assert np.isfinite(gradient).all()
         assert np.abs(gradient).max() > 0
+
+
+def test_what_it_finds_has_a_name() -> None:
+    assert build_model("ssd300_resnet10_face").class_names == ("background", "face")
+    other = build_model("ssd300_resnet10_face", num_classes=3)
+    assert other.class_names == ("background", "class 1", "class 2")

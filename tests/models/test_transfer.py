@@ -12,7 +12,12 @@ from support.data import data_path
 
 from ssdops.image_io import load_image
 from ssdops.models import SSD, build_from_weights, build_model, change_classes
-from ssdops.models.class_names import VOC_CLASS_NAMES, match_class_names
+from ssdops.models.class_names import (
+    COCO_CLASS_NAMES,
+    COCO_ID_NAMES,
+    VOC_CLASS_NAMES,
+    match_class_names,
+)
 from ssdops.models.transfer import transfer_weights
 from ssdops.resizing import resize_image
 
@@ -167,3 +172,14 @@ def test_the_coco_model_on_pascal_voc() -> None:
     ]
     assert {"horse", "person"} <= {name for name, _ in objects[1]}
     assert objects[1] == [entry for entry in objects[0] if entry[0] in VOC_CLASS_NAMES]
+
+
+def test_lists_of_coco() -> None:
+    """Those of VOC are among them; the numbers of the categories have ten gaps."""
+    assert len(COCO_CLASS_NAMES) == len(set(COCO_CLASS_NAMES)) == 81
+    assert (len(COCO_ID_NAMES), COCO_ID_NAMES.count("???")) == (91, 10)
+    assert tuple(name for name in COCO_ID_NAMES if name != "???") == COCO_CLASS_NAMES
+    for names in (COCO_CLASS_NAMES, COCO_ID_NAMES):
+        assert None not in match_class_names(VOC_CLASS_NAMES, names)
+    numbers = {"person": 1, "stop sign": 13, "bed": 65, "toothbrush": 90}
+    assert {name: COCO_ID_NAMES.index(name) for name in numbers} == numbers

@@ -50,6 +50,11 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     if (path / SAVED_MODEL).is_file():
         path = path / SAVED_MODEL
     reader = _READERS.get(path.suffix.lower())
+    if reader is None and not path.exists():
+        raise ValueError(
+            f"weights {path} do not exist; the name of a file must end in one of "
+            f"{', '.join(_READERS)}"
+        )
     if reader is None:
         raise ValueError(
             f"the name of weights file {path} must end in one of {', '.join(_READERS)}"
