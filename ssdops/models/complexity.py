@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import keras
 
+from ssdops.models.caffe.layers import DepthwiseTranspose
+
 __all__ = ["multiply_adds"]
 
 _TENSOR: Final = "__keras_tensor__"
@@ -49,11 +51,11 @@ def multiply_adds(network: keras.Model) -> int:
 # Those of a depthwise and of a separable convolution are no `Conv2D`.
 _COUNTED: Final = (
     *(keras.layers.Conv2D, keras.layers.Conv2DTranspose, keras.layers.Dense),
-    *(keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
+    *(keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, DepthwiseTranspose),
 )
 
 
-def _of_layer(layer: Any, shape: tuple[int | None, ...]) -> int:
+def _of_layer(layer: Any, shape: tuple[Any, ...]) -> int:
     """Returns the multiplications of one use of a layer."""
     given, found = shape[1:], layer.compute_output_shape(shape)[1:]
     if None in (*given, *found):
@@ -67,6 +69,8 @@ def _of_layer(layer: Any, shape: tuple[int | None, ...]) -> int:
         return int(cells * middle * (kernel + outputs))
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return int(cells * outputs * kernel)
+    if isinstance(layer, DepthwiseTranspose):
+        return int(math.prod(given) * kernel)
     if isinstance(layer, keras.layers.Conv2DTranspose):
         # Every value of the input is multiplied by all of the kernel.
         cells = math.prod(given[:-1])

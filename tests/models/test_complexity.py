@@ -10,6 +10,7 @@ import keras
 import pytest
 
 from ssdops.models import build_model
+from ssdops.models.caffe.layers import DepthwiseTranspose
 from ssdops.models.complexity import multiply_adds
 
 LAYERS = keras.layers
@@ -30,6 +31,8 @@ LAYERS = keras.layers
         ),
         # Each of 8 x 12 x 4 values goes into a window of 2 x 2 x 3.
         (LAYERS.Conv2DTranspose(3, 2, strides=2), 8 * 12 * 4 * 4 * 3),
+        # The same, channel by channel.
+        (DepthwiseTranspose((2, 3), (2, 2)), 8 * 12 * 4 * 2 * 3),
         (LAYERS.Dense(7), 8 * 12 * 4 * 7),
         (LAYERS.BatchNormalization(), 0),
         (LAYERS.MaxPooling2D(2), 0),
